@@ -1,0 +1,1 @@
+"""The mathematics: denoisers, noise levels, samplers, guidance. No slide, file or window."""

@@ -1,0 +1,1 @@
+"""Image encoders: the offline default, timm, Hugging Face, local folders."""

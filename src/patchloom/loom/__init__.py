@@ -1,0 +1,1 @@
+"""The large-image engine: scenes, plans, and the run that weaves a canvas."""

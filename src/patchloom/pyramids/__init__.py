@@ -1,0 +1,1 @@
+"""Writing large images: tiled pyramids and plain pictures."""

@@ -1,0 +1,1 @@
+"""Reading slides, GeoTIFFs and pictures of any size by region."""

@@ -1,0 +1,1 @@
+"""Laws and oracles for our tests and for plug-ins."""
