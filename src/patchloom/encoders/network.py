@@ -1,0 +1,68 @@
+"""An encoder made of a transform and a network: where the device, the memory layout and autocast are decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from patchloom.encoders.encoder import EncoderSpec
+from patchloom.encoders.pixels import Transform
+from patchloom.errors import FormatError
+
+
+class NetworkEncoder:
+    """An `Encoder` over a frozen torch module.
+
+    `embed` maps the module's own input, float (b, 3, crop_px, crop_px), to (b, dim). With a dtype other than float32
+    the module runs under autocast; embeddings leave as float32 all the same. Gradients are off.
+    """
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        network: nn.Module,
+        transform: Transform,
+        embed: Callable[[Tensor], Tensor],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._spec = spec
+        self._transform = transform
+        self._embed = embed
+        self._device = torch.device(device)
+        self._dtype = dtype
+        network.eval().requires_grad_(False)
+        # Convolutions are fastest with channels innermost, by far in bf16.
+        network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Who it is; grids carry it, pipelines check it."""
+        return self._spec
+
+    @property
+    def transform(self) -> Transform:
+        """What happens to pixels before the network sees them."""
+        return self._transform
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives; pixels are moved there."""
+        return self._device
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 (b, 3, h, h) to float32 (b, dim), on the encoder's device. Raises InputError on other pixels."""
+        half = self._dtype is not torch.float32
+        with torch.no_grad():
+            picture = self._transform(pixels.to(self._device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self._device.type, self._dtype, enabled=half):
+                embeddings = self._embed(picture)
+        if embeddings.ndim != 2 or embeddings.shape[1] != self._spec.dim:
+            raise FormatError(
+                f"encoder `{self._spec.name}` says {self._spec.dim}-d embeddings, "
+                f"its network gave an array of shape {tuple(embeddings.shape)}"
+            )
+        return embeddings.float()
