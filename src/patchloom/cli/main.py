@@ -1,0 +1,94 @@
+"""The command `patchloom`: its verbs, and how it says no.
+
+Verbs are imported when they are called: `patchloom --help` loads none of them, and no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from patchloom import __version__
+from patchloom.errors import PatchloomError
+
+INTERRUPTED = 130  # 128 + SIGINT, what shells and schedulers expect
+
+
+class Verb(NamedTuple):
+    """A row of the list of verbs: one line for `--help`, and what imports the command."""
+
+    summary: str
+    load: Callable[[], click.Command]
+
+
+def _info() -> click.Command:
+    from patchloom.cli.info import info
+
+    return info
+
+
+VERBS: dict[str, Verb] = {
+    "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
+}
+
+
+class Verbs(click.Group):
+    """A group over `VERBS` that turns what Patchloom says no to into one `Error:` and exit status 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order in which one meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        return VERBS[cmd_name].load() if cmd_name in VERBS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; a misspelt one is told its neighbour."""
+        near = difflib.get_close_matches(args[0], VERBS, n=1)
+        if args[0] not in VERBS and near:
+            ctx.fail(f"there is no verb `{args[0]}`; did you mean `{near[0]}`?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by their summaries, importing none."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a foreseen failure is a message, never a traceback."""
+        try:
+            return super().invoke(ctx)
+        except PatchloomError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:
+            _refused(error)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def _refused(error: OSError) -> NoReturn:
+    """What the operating system says no to, as one line; a reader of stdout that went away is click's to handle."""
+    if error.errno in (None, errno.EPIPE):
+        raise error
+    place = f"`{error.filename}`: " if error.filename else ""
+    raise click.ClickException(f"{place}{error.strerror}") from error
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.command("patchloom", cls=Verbs, context_settings=SETTINGS, subcommand_metavar="VERB [ARGS]...")
+@click.version_option(__version__, prog_name="patchloom")
+def main() -> None:
+    """Large images from grids of self-supervised embeddings, by latent diffusion in windows.
+
+    Results go to stdout, progress to stderr. `patchloom VERB --help` says what a verb takes.
+    """

@@ -1,0 +1,70 @@
+"""Options that several verbs share, each defined once, with units as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from patchloom.errors import InputError
+from patchloom.geometry import Box, PixelSize
+
+T = TypeVar("T")
+Command = Callable[..., Any]
+
+
+def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, str | None], T | None]:
+    """A callback that reads an option's text by its type's own `parse`; what that refuses is a usage error."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> T | None:
+        try:
+            return None if value is None else parse(value)
+        except InputError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return read
+
+
+FILE = click.Path(path_type=Path)  # that it is there is checked where it is opened, with a better message
+
+pixel_size = click.option(
+    "--pixel-size",
+    metavar="SIZE",
+    callback=parsed(PixelSize.parse),
+    help="The pixel size to work at, as in 0.5um, 0.3m or 20x (an objective power).",
+)
+region = click.option(
+    "--region",
+    metavar="X,Y,WIDTH,HEIGHT",
+    callback=parsed(Box.parse),
+    help="A part of the slide in level-0 pixels, as in 1024,512,2048,2048.",
+)
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where networks run: auto, cpu, cuda, cuda:1 or mps.",
+)
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="The precision networks run in; auto takes what a short calibration finds fastest.",
+)
+seed = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="The same seed makes the same output.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def output(what: str) -> Callable[[Command], Command]:
+    """The required `-o`; `what` says what is written there."""
+    return click.option("-o", "--output", type=FILE, required=True, help=what)

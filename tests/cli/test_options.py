@@ -1,0 +1,74 @@
+"""Units at the door: pixel sizes, regions, and what they say when they are not understood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from patchloom.cli import options
+from patchloom.geometry import Box, PixelSize
+
+
+@click.command()
+@options.pixel_size
+@options.region
+@options.device
+@options.dtype
+@options.seed
+@options.as_json
+@options.output("Where it goes.")
+def verb(
+    *,
+    pixel_size: PixelSize | None,
+    region: Box | None,
+    device: str,
+    dtype: str,
+    seed: int,
+    as_json: bool,
+    output: Path,
+) -> None:
+    click.echo(repr((pixel_size, region, device, dtype, seed, as_json, output)))
+
+
+def test_defaults() -> None:
+    result = CliRunner().invoke(verb, ["-o", "a.tif"])
+    assert result.stdout.strip() == repr((None, None, "auto", "auto", 0, False, Path("a.tif")))
+
+
+def test_values_are_parsed() -> None:
+    said = "--pixel-size 20x --region 1,2,30,40 --device cuda:1 --dtype bf16 --seed 7 --json -o a.tif"
+    result = CliRunner().invoke(verb, said.split())
+    expected = (PixelSize(0.5e-6), Box(2, 1, 40, 30), "cuda:1", "bf16", 7, True, Path("a.tif"))
+    assert result.stdout.strip() == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "--pixel-size 20",
+            "Error: Invalid value for '--pixel-size': pixel size `20` was not understood; write a length with its "
+            "unit, such as 0.5um or 0.6m, or an objective power such as 20x",
+        ),
+        (
+            "--region 1,2,3",
+            "Error: Invalid value for '--region': region `1,2,3` is not X,Y,WIDTH,HEIGHT in whole pixels, "
+            "as in 1024,512,2048,2048",
+        ),
+        ("--dtype fp64", "Error: Invalid value for '--dtype': 'fp64' is not one of 'auto', 'fp32', 'bf16', 'fp16'."),
+        ("--seed -1", f"Error: Invalid value for '--seed': -1 is not in the range 0<=x<={2**63 - 1}."),
+    ],
+)
+def test_what_is_not_understood_names_its_option(said: str, message: str) -> None:
+    result = CliRunner().invoke(verb, [*said.split(), "-o", "a.tif"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == message
+
+
+def test_an_output_is_required() -> None:
+    result = CliRunner().invoke(verb, [])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: Missing option '-o' / '--output'."
