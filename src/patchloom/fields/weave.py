@@ -1,0 +1,242 @@
+"""One field made of another in windows: the only engine there is, and every order of evaluating it is the same.
+
+A weave says which window of a lattice answers for which box, and makes an answer the first time that somebody
+needs it. Weaves stand on weaves, so reading a box of the last field of a chain evaluates that box's cone of
+dependency and nothing else; reading everything, row by row or field by field, is a choice of order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchloom.errors import GeometryError
+from patchloom.fields.field import Field
+from patchloom.fields.stores import Store
+from patchloom.fields.views import Channels
+from patchloom.geometry import Box, Frame, Lattice, Span, Window
+
+
+class Work(Protocol):
+    """What is done to a window. Its answer must not depend on the other windows of its batch, nor on their number."""
+
+    @property
+    def batch(self) -> int:
+        """Windows in a call, always: convolution libraries give other bits for another batch size."""
+        ...
+
+    def frame(self, source: Frame) -> Frame:
+        """The frame of the answers' field; its extent is the source's, or a whole multiple of it."""
+        ...
+
+    def idle(self, window: Window) -> bool:
+        """Whether the window's answer needs no network. Idle windows and others do not share a batch."""
+        ...
+
+    def __call__(self, windows: Sequence[Window], arrays: NDArray[Any]) -> NDArray[Any]:
+        """Answers for whole windows, (batch, channels', h', w'), of arrays (batch, channels, h, w)."""
+        ...
+
+
+def weave(source: Field, lattice: Lattice, work: Work, store: Store, key: str) -> Weave:
+    """The field whose tiles are `work`'s answers for the lattice's windows of `source`, kept in `store` under `key`.
+
+    Raises GeometryError where the lattice does not cover the source's frame, or where the frame of the answers is
+    no whole multiple of it.
+    """
+    return Weave(source, lattice, work, store, key)
+
+
+class Weave:
+    """A field that is made on demand; see `weave`. Rows of cores are kept under keys of their own, `KEY/ROW`."""
+
+    def __init__(self, source: Field, lattice: Lattice, work: Work, store: Store, key: str) -> None:
+        if lattice.box != source.frame.box:
+            raise GeometryError(f"the lattice covers {lattice.box}, but the field has {source.frame.box}")
+        self.source = source
+        self.lattice = lattice
+        self.frame = work.frame(source.frame)
+        self._work = work
+        self._store = store
+        self._key = key
+        self._scale = _scale(source.frame, self.frame)
+        self._rows, self._cols = _Axis(lattice.rows), _Axis(lattice.cols)
+        self._weights = _weights(lattice, self._scale) if lattice.overlaps else None
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The (channels, height, width) array of a box; what is missing of it is made first."""
+        box.inside(self.frame.box)
+        self.make([box])
+        windows = [self.lattice.window(index) for index in self._meeting(self._in_source(box))]
+        if self._weights is None:
+            return self._pasted(box, windows)
+        return self._blended(box, windows, *self._weights)
+
+    def make(self, boxes: Iterable[Box]) -> None:
+        """Evaluate what reading these boxes needs and the store lacks, from the bottom of the chain upwards."""
+        chain = [(self, self.missing(boxes))]
+        while chain[-1][1]:
+            field, windows = chain[-1]
+            below = _unwrapped(field.source)
+            if not isinstance(below, Weave):
+                break
+            chain.append((below, below.missing(window.box for window in windows)))
+        for field, windows in reversed(chain):
+            field._evaluate(windows)
+
+    def missing(self, boxes: Iterable[Box]) -> list[Window]:
+        """The windows, in index order, that reading these boxes needs and the store lacks."""
+        wanted = np.zeros((len(self.lattice.rows), len(self.lattice.cols)), bool)
+        for box in boxes:
+            inner = self._in_source(box)
+            wanted[self._rows.meeting(inner.y, inner.stop_y), self._cols.meeting(inner.x, inner.stop_x)] = True
+        found = (int(index) for index in np.flatnonzero(wanted))
+        return [self.lattice.window(index) for index in found if not self._store.has(self._row_key(index), index)]
+
+    def row(self, number: int) -> Box:
+        """The box of this field that one row of cores answers for."""
+        span, frame = self.lattice.rows[number], self.frame
+        return Box(span.core_start * self._scale, 0, (span.core_stop - span.core_start) * self._scale, frame.width)
+
+    def drop(self, rows: Iterable[int] | None = None) -> None:
+        """Forget the tiles of these rows of cores (of all of them); reading them again would make them again."""
+        for number in range(len(self.lattice.rows)) if rows is None else rows:
+            self._store.drop(f"{self._key}/{number}")
+
+    def _evaluate(self, windows: Sequence[Window]) -> None:
+        kinds = sorted(windows, key=self._kind)
+        for _, group in groupby(kinds, self._kind):
+            for batch in _batches(sorted(group), self._work.batch):
+                self._answer(batch)
+
+    def _kind(self, window: Window) -> tuple[bool, tuple[int, int]]:
+        return self._work.idle(window), window.box.shape
+
+    def _answer(self, windows: Sequence[Window]) -> None:
+        padding = self._work.batch - len(windows)
+        padded = [*windows, *[windows[-1]] * padding]
+        arrays = [self.source.read(window.box) for window in windows]
+        answers = self._work(padded, np.stack([*arrays, *[arrays[-1]] * padding]))
+        height, width = windows[0].box.times(self._scale).shape
+        if answers.shape != (len(padded), self.frame.channels, height, width):
+            raise GeometryError(
+                f"the work of `{self._key}` gave an answer of shape {answers.shape}; "
+                f"{(len(padded), self.frame.channels, height, width)} was declared"
+            )
+        for window, answer in zip(windows, answers, strict=False):
+            core = window.core.times(self._scale).inside(window.box.times(self._scale))
+            tile = answer[:, *core].astype(self.frame.dtype, copy=False)
+            self._store.put(self._row_key(window.index), window.index, tile)
+
+    def _tile(self, window: Window) -> NDArray[Any]:
+        key = self._row_key(window.index)
+        tile = self._store.get(key, window.index)
+        if tile is None:  # a cache that forgot it meanwhile, or a damaged file: it is made again, to the same bytes
+            self._evaluate([window])
+            tile = self._store.get(key, window.index)
+        if tile is None:
+            raise GeometryError(f"the store keeps no tile of `{key}`, not even for one read; give it more room")
+        return tile
+
+    def _pasted(self, box: Box, windows: Sequence[Window]) -> NDArray[Any]:
+        out = np.empty((self.frame.channels, box.height, box.width), self.frame.dtype)
+        for window in windows:
+            core = window.core.times(self._scale)
+            part = core.meet(box)
+            out[:, *part.inside(box)] = self._tile(window)[:, *part.inside(core)]
+        return out
+
+    def _blended(
+        self, box: Box, windows: Sequence[Window], rows: list[NDArray[np.float32]], cols: list[NDArray[np.float32]]
+    ) -> NDArray[Any]:
+        total = np.zeros((self.frame.channels, box.height, box.width), np.float32)
+        for window in windows:
+            core = window.core.times(self._scale)
+            part = core.meet(box)
+            y, x = part.inside(core)
+            row, col = divmod(window.index, len(cols))
+            total[:, *part.inside(box)] += self._tile(window)[:, y, x] * (rows[row][y, None] * cols[col][x])
+        if np.issubdtype(self.frame.dtype, np.integer):
+            np.rint(total, out=total)
+        return total.astype(self.frame.dtype, copy=False)
+
+    def _meeting(self, box: Box) -> Iterator[int]:
+        rows, cols = self._rows.meeting(box.y, box.stop_y), self._cols.meeting(box.x, box.stop_x)
+        width = len(self.lattice.cols)
+        return (row * width + col for row in range(rows.start, rows.stop) for col in range(cols.start, cols.stop))
+
+    def _in_source(self, box: Box) -> Box:
+        """The smallest box of the source's pixels that holds a box of this field's."""
+        scale = self._scale
+        y, x = box.y // scale, box.x // scale
+        return Box(y, x, -(-box.stop_y // scale) - y, -(-box.stop_x // scale) - x)
+
+    def _row_key(self, index: int) -> str:
+        return f"{self._key}/{index // len(self.lattice.cols)}"
+
+
+class _Axis:
+    """The cores along one axis, ascending, for finding those that meet an interval."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.starts = [span.core_start for span in spans]
+        self.stops = [span.core_stop for span in spans]
+        if any(a > b for bounds in (self.starts, self.stops) for a, b in pairwise(bounds)):
+            raise GeometryError("the spans of a lattice must be in ascending order")
+        if any(start > stop for start, stop in zip(self.starts[1:], self.stops, strict=False)):
+            raise GeometryError("the cores of a lattice must leave no gap between them")
+
+    def meeting(self, start: int, stop: int) -> slice:
+        return slice(bisect_right(self.stops, start), bisect_left(self.starts, stop))
+
+
+def _unwrapped(field: Field) -> Field:
+    while isinstance(field, Channels):
+        field = field.source
+    return field
+
+
+def _batches(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
+    return (windows[start : start + size] for start in range(0, len(windows), size))
+
+
+def _scale(source: Frame, out: Frame) -> int:
+    scale = out.height // source.height
+    if scale < 1 or (out.height, out.width) != (source.height * scale, source.width * scale):
+        raise GeometryError(
+            f"a field of {source.height} x {source.width} cannot be woven into one of {out.height} x {out.width}: "
+            "the extent must be a whole multiple"
+        )
+    return scale
+
+
+def _weights(lattice: Lattice, scale: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    return _axis_weights(lattice.rows, lattice.profile, scale), _axis_weights(lattice.cols, lattice.profile, scale)
+
+
+def _axis_weights(spans: Sequence[Span], profile: Sequence[float] | None, scale: int) -> list[NDArray[np.float32]]:
+    """What each core counts for along one axis; over all cores the weights of a place sum to 1."""
+    cores = [_core_profile(span, profile) for span in spans]
+    total = np.zeros(max(span.core_stop for span in spans))
+    for span, core in zip(spans, cores, strict=True):
+        total[span.core_start : span.core_stop] += core
+    shares = (core / total[s.core_start : s.core_stop] for s, core in zip(spans, cores, strict=True))
+    return [np.repeat(share, scale).astype(np.float32) for share in shares]
+
+
+def _core_profile(span: Span, profile: Sequence[float] | None) -> NDArray[np.float64]:
+    """The profile over a span's core; a window shorter than the profile takes its middle."""
+    length = span.stop - span.start
+    if profile is None:
+        return np.ones(span.core_stop - span.core_start)
+    if length > len(profile) or min(profile) <= 0:
+        raise GeometryError(
+            f"a profile of {len(profile)} weights does not fit a window of {length}, or is not positive"
+        )
+    first = (len(profile) - length) // 2 - span.start
+    return np.array(profile[first + span.core_start : first + span.core_stop])
