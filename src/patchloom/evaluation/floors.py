@@ -1,0 +1,214 @@
+"""The real-against-real floor: what a measurement says when both sides are real.
+
+One trial has three sets of equal size: synthetic images S, and two disjoint sets of real ones, A and B, with no field,
+patient or place on both sides. The figure is measure(B, S), the floor measure(B, A). Where it is known which real
+field each synthetic image was made from, S is taken from A's fields, so that B's content is news to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchloom.errors import InputError
+from patchloom.evaluation.estimates import Estimate, Floor, Interval
+from patchloom.evaluation.intervals import LEVEL, centred
+from patchloom.evaluation.matrices import Groups, Matrix, Rows, checked, checked_groups, checked_pair
+
+Measure: TypeAlias = Callable[[Matrix, Matrix], float]
+"""(reference, other) -> number."""
+
+SPLITS = 20
+HALVES = "disjoint random halves of the real images, no group in both"
+
+
+def halves(n: int, rng: np.random.Generator, groups: Groups | None = None) -> tuple[Rows, Rows]:
+    """Two disjoint sets of equally many of n rows, no group in both; the larger side is cut at random.
+
+    Raises InputError where groups leave a side with fewer than two rows.
+    """
+    labels = checked_groups(groups, n)
+    if labels is None:
+        order = rng.permutation(n)
+        sides = order[: n // 2], order[n // 2 : n // 2 * 2]
+    else:
+        sides = _halves_of_groups(np.unique(labels, return_inverse=True)[1], rng)
+    least = min(map(len, sides))
+    if least < 2:
+        raise InputError(
+            f"{n} real images do not split into two disjoint halves of at least two, with no group in both"
+        )
+    first, second = (np.sort(rng.permutation(side)[:least]) for side in sides)
+    return first, second
+
+
+def _halves_of_groups(members: Rows, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Whole groups in random order, each to the side that is smaller so far."""
+    left = np.zeros(len(members), dtype=bool)
+    taken = [0, 0]
+    for group in rng.permutation(members.max() + 1):
+        rows = members == group
+        side = int(taken[1] < taken[0])
+        taken[side] += int(rows.sum())
+        left |= rows & (side == 0)
+    return np.flatnonzero(left), np.flatnonzero(~left)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Row numbers of three sets of equal size: S among the synthetic images, A and B among the real ones."""
+
+    synthetic: Rows
+    source: Rows  # A: where S may come from
+    reference: Rows  # B
+
+    @property
+    def n(self) -> int:
+        """Images on each side."""
+        return len(self.reference)
+
+
+def trials(
+    real: int,
+    synthetic: int,
+    *,
+    splits: int = SPLITS,
+    seed: int = 0,
+    real_groups: Groups | None = None,
+    synthetic_groups: Groups | None = None,
+) -> tuple[Trial, ...]:
+    """Random trials, all of one N, from `real` real and `synthetic` synthetic images.
+
+    `synthetic_groups` are the real groups that the synthetic images were made from; S then comes from A's groups.
+    Raises InputError where a trial would have fewer than two images a side.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(splits):
+        source, reference = halves(real, rng, real_groups)
+        pool = _sourced(synthetic, source, real_groups, synthetic_groups)
+        found.append(Trial(rng.permutation(pool), rng.permutation(source), rng.permutation(reference)))
+    return _of_one_size(found)
+
+
+def fixed_trial(source: int, reference: int, synthetic: int, *, seed: int = 0) -> tuple[Trial, ...]:
+    """The one trial of a split made beforehand: real rows 0 to `source` are A, the `reference` rows after them B."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(synthetic), rng.permutation(source), source + rng.permutation(reference)
+    return _of_one_size([Trial(*rows)])
+
+
+def _sourced(n: int, source: Rows, real_groups: Groups | None, synthetic_groups: Groups | None) -> Rows:
+    labels = checked_groups(synthetic_groups, n)
+    if labels is None or real_groups is None:
+        return np.arange(n)
+    return np.flatnonzero(np.isin(labels, np.asarray(real_groups)[source]))
+
+
+def _of_one_size(found: Sequence[Trial]) -> tuple[Trial, ...]:
+    n = min(min(len(t.synthetic), len(t.source), len(t.reference)) for t in found)
+    if n < 2:
+        raise InputError(
+            "a trial has fewer than two images on one side; give more images, or check that the groups of the "
+            "synthetic images are those of the real ones they were made from"
+        )
+    cut = [(np.sort(part[:n]) for part in (t.synthetic, t.source, t.reference)) for t in found]
+    return tuple(Trial(*parts) for parts in cut)
+
+
+def real_floor(
+    real: NDArray[Any], measure: Measure, *, splits: int = SPLITS, seed: int = 0, groups: Groups | None = None
+) -> Floor:
+    """A measure between random disjoint halves of real features (n, dim)."""
+    matrix = checked(real, "real features", least=4)
+    rng = np.random.default_rng(seed)
+    sides = [halves(len(matrix), rng, groups) for _ in range(splits)]
+    values = [measure(matrix[left], matrix[right]) for left, right in sides]
+    return floor_of(values, min(len(left) for left, _ in sides))
+
+
+def floor_of(values: Sequence[float], n: int, what: str = HALVES) -> Floor:
+    """The floor from one value a split."""
+    return Floor(float(np.mean(values)), min(values), max(values), n, len(values), what)
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstFloor:
+    """A measure at the floor's own N, and how many times the floor it is."""
+
+    estimate: Estimate  # with its floor
+    ratio: Estimate | None  # None where the floor is not above zero
+
+
+def against_floor(
+    real: NDArray[Any],
+    synthetic: NDArray[Any],
+    measure: Measure,
+    cases: Sequence[Trial],
+    *,
+    resamples: int = 100,
+    level: float = LEVEL,
+    seed: int = 0,
+    real_groups: Groups | None = None,
+    synthetic_groups: Groups | None = None,
+) -> AgainstFloor:
+    """Means over the trials of measure(B, S) and measure(B, A), and the ratio of the two means.
+
+    For the interval, each resample takes a trial in turn and draws S, A and B anew from themselves, by groups where
+    there are some; so it holds both the choice of images and that of the halves.
+    """
+    first, second = checked_pair(real, synthetic)
+    pairs = np.array([_measured(first, second, measure, (t.synthetic, t.source, t.reference)) for t in cases])
+    value, floor = pairs.mean(axis=0)
+    rng = np.random.default_rng(seed)
+    labels = (checked_groups(synthetic_groups, len(second)), checked_groups(real_groups, len(first)))
+    draws = [_measured(first, second, measure, _redrawn(cases[i % len(cases)], labels, rng)) for i in range(resamples)]
+    spread = np.array(draws)
+    words = f"bootstrap, {resamples} resamples of {cases[0].n} images a side over {len(cases)} splits"
+    estimate = Estimate(
+        float(value),
+        (cases[0].n, cases[0].n),
+        centred(float(value), spread[:, 0], level, words),
+        floor_of([float(v) for v in pairs[:, 1]], cases[0].n),
+    )
+    return AgainstFloor(estimate, _ratio(estimate, float(floor), spread, level, words))
+
+
+def _ratio(estimate: Estimate, floor: float, spread: Matrix, level: float, words: str) -> Estimate | None:
+    if floor <= 0 or (spread[:, 1] <= 0).any():
+        return None
+    value = estimate.value / floor
+    interval: Interval = centred(value, spread[:, 0] / spread[:, 1], level, words)
+    return replace(estimate, value=value, interval=interval, floor=None, how="figure over real-against-real floor")
+
+
+def _measured(real: Matrix, synthetic: Matrix, measure: Measure, rows: tuple[Rows, Rows, Rows]) -> tuple[float, float]:
+    reference = real[rows[2]]
+    return measure(reference, synthetic[rows[0]]), measure(reference, real[rows[1]])
+
+
+def _redrawn(
+    trial: Trial, labels: tuple[Groups | None, Groups | None], rng: np.random.Generator
+) -> tuple[Rows, Rows, Rows]:
+    synthetic, real = labels
+    return (
+        _drawn(trial.synthetic, synthetic, rng),
+        _drawn(trial.source, real, rng),
+        _drawn(trial.reference, real, rng),
+    )
+
+
+def _drawn(rows: Rows, labels: Groups | None, rng: np.random.Generator) -> Rows:
+    """As many rows, with replacement; by whole groups the count is reached as nearly from above and then cut."""
+    if labels is None:
+        return rng.choice(rows, len(rows))
+    names = np.unique(labels[rows])
+    chosen = [rows[labels[rows] == name] for name in rng.choice(names, len(names))]
+    drawn = np.concatenate(chosen)
+    while len(drawn) < len(rows):
+        drawn = np.concatenate([drawn, rows[labels[rows] == rng.choice(names)]])
+    return np.asarray(rng.permutation(drawn)[: len(rows)])
