@@ -82,6 +82,23 @@ def ddpm_spaced(count: int, table: Levels | None = None) -> Levels:
     return np.asarray(table[np.append(ddpm_timesteps(count, len(table)), 0)], np.float64)
 
 
+def official_canvas(count: int = 50, table: Levels | None = None) -> tuple[Levels, list[float]]:
+    """Levels of the official large-image loop, and the eta of each jump between them, for `samplers.ddim`.
+
+    Timesteps steps - 1, ... every floor(steps / count), counted down; unlike the official patch samplers it does jump
+    from the last to sigma 0. Its noise has the variance of a single step of the table although the jump takes many,
+    hence the eta: sqrt(beta / (1 - abar / abar')). Its network is asked for timestep + 1 (`NoiseLabel.offset`).
+    """
+    table = ddpm_table() if table is None else table
+    if not 1 <= count <= len(table):
+        raise InputError(f"cannot take {count} levels of a table of {len(table)}")
+    index = np.arange(len(table) - 1, -1, -(len(table) // count))
+    kept = 1 / (1 + table**2)
+    single = 1 - kept[index[:-1]] / kept[index[:-1] - 1]
+    jump = 1 - kept[index[:-1]] / kept[index[1:]]
+    return np.asarray(table[index], np.float64), [float(eta) for eta in np.sqrt(single / jump)]
+
+
 def ddpm_uniform(count: int, table: Levels | None = None) -> Levels:
     """`count` levels of a table, from its last timestep to its first, evenly spaced and rounded to timesteps."""
     table = ddpm_table() if table is None else table
