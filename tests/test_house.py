@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.conftest import ROOT
 
 from patchloom.cli.main import VERBS
-from tests.conftest import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LINES_A_FILE = 400
