@@ -145,9 +145,11 @@ def _check_alike(reference: EmbeddingGrid, other: EmbeddingGrid) -> None:
             f"the reference grid is of encoder `{one.name}` ({one.digest:.19}), the other of `{two.name}` "
             f"({two.digest:.19}); embed both with the same encoder"
         )
-    if reference.embeddings.shape != other.embeddings.shape:
+    places = [(*grid.valid.shape, grid.cell_px, grid.stride_px) for grid in (reference, other)]
+    if places[0] != places[1] or not reference.pixel_size.agrees(other.pixel_size):
+        words = " against ".join(f"{r} x {c} cells of {px} px every {step} px" for r, c, px, step in places)
         raise MismatchError(
-            f"grids of {reference.embeddings.shape} and {other.embeddings.shape} are not the same cells"
+            f"two grids are not of the same cells: {words}, pixels of {reference.pixel_size} against {other.pixel_size}"
         )
 
 
