@@ -68,7 +68,7 @@ def test_the_help_of_a_verb_imports_no_torch(name: str) -> None:
     assert "torch" not in imported(name, "--help")
 
 
-@pytest.mark.parametrize("kind", ["dataset"])
+@pytest.mark.parametrize("kind", ["dataset", "picture"])
 def test_info_imports_no_torch(kind: str, request: pytest.FixtureRequest) -> None:
     assert "torch" not in imported("info", request.getfixturevalue(kind))
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 from patchloom.cli.main import main
+from patchloom.geometry import PixelSize
+from patchloom.grids.file import write_grid
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.grids.spec import EncoderSpec
 
 
 def info(*arguments: str | Path) -> tuple[int, list[str], list[str]]:
@@ -20,7 +26,7 @@ def info(*arguments: str | Path) -> tuple[int, list[str], list[str]]:
 def test_a_folder_says_what_its_record_says(tmp_path: Path, name: str, kind: str) -> None:
     record = {"format": 1, "patch_px": 256, "encoder": {"name": "uni"}}
     (tmp_path / name).write_text(json.dumps(record))
-    assert info(tmp_path) == (0, [f"kind: {kind}", "format: 1", "patch px: 256", "encoder:", "  name: uni"], [])
+    assert info(tmp_path) == (0, [f"kind: {kind}", "format: 1", "patch: 256 px", "encoder:", "  name: uni"], [])
     status, lines, _ = info(tmp_path, "--json")
     assert status == 0
     assert json.loads("\n".join(lines)) == {"kind": kind, **record}
@@ -46,3 +52,32 @@ def test_a_broken_record(tmp_path: Path, text: str, message: str) -> None:
     status, lines, (error,) = info(tmp_path)
     assert (status, lines) == (1, [])
     assert error.startswith(f"Error: `{tmp_path}/dataset.json` {message}")
+
+
+def test_a_grid(tmp_path: Path) -> None:
+    encoder = EncoderSpec("uni", 4, 224, (0.5,) * 3, (0.5,) * 3, "MIT", "sha256:" + "0" * 64)
+    cells = np.ones((2, 3, 4), np.float16)
+    valid = np.array([[True, True, False], [True, True, True]])
+    grid = EmbeddingGrid(cells, valid, 256, 128, (0.0, 0.0), (384, 512), PixelSize(0.5e-6), encoder)
+    write_grid(grid, tmp_path / "a.grid")
+    status, lines, _ = info(tmp_path / "a.grid")
+    assert status == 0
+    said = {"kind: grid", "rows: 2", "cols: 3", "valid cells: 5", "stride: 128 px", "pixel size: 0.5um", "  name: uni"}
+    assert said <= set(lines)
+
+
+def test_a_slide(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = np.full((32, 48, 3), 200, np.uint8)
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(16, 16), resolution=(2e4, 2e4), resolutionunit="CENTIMETER")
+    status, lines, _ = info(path)
+    assert status == 0
+    assert {"kind: slide", "name: a.tif", "size: 48 x 32 px (width x height)", "pixel size: 0.5um"} <= set(lines)
+
+
+def test_what_is_neither(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("nothing to see")
+    status, lines, errors = info(path)
+    assert (status, lines) == (1, [])
+    assert errors[0].startswith(f"Error: `{path}` is no picture that Patchloom reads")

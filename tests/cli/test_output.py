@@ -14,8 +14,11 @@ from patchloom.geometry import PixelSize
 
 FACTS: dict[str, Any] = {
     "kind": "slide",
-    "size_px": [2048, 1024],
+    "size_px": [1024, 2048],
     "pixel_size": PixelSize(0.5e-6),
+    "pixel_size_m": 0.25e-6,
+    "cell_px": 256,
+    "origin": [0.5, 1.0],
     "crs": None,
     "similarity": 0.91234567,
     "synthetic": True,
@@ -29,8 +32,11 @@ def test_facts_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
     emit(FACTS, as_json=False)
     assert capsys.readouterr().out.splitlines() == [
         "kind: slide",
-        "size px: 2048, 1024",
+        "size: 2048 x 1024 px (width x height)",
         "pixel size: 0.5um",
+        "pixel size: 0.25um",
+        "cell: 256 px",
+        "origin: 0.5, 1",
         "crs: not stated",
         "similarity: 0.912346",
         "synthetic: yes",

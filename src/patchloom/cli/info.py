@@ -30,9 +30,18 @@ def describe(path: Path) -> dict[str, Any]:
     """The facts of any file or folder that Patchloom reads or writes. Raises MissingError or FormatError."""
     if not path.exists():
         raise MissingError(f"there is no file or folder `{path}`")
-    if path.is_dir():
-        return _folder(path)
-    raise FormatError(f"`{path}` is no slide, grid, dataset or pipeline that Patchloom reads")
+    return _folder(path) if path.is_dir() else _file(path)
+
+
+def _file(path: Path) -> dict[str, Any]:
+    from patchloom.grids.file import describe as describe_grid
+    from patchloom.grids.file import is_grid
+    from patchloom.rasters import describe as describe_raster
+
+    if is_grid(path):
+        return describe_grid(path)
+    facts = describe_raster(path)
+    return {"kind": "slide" if facts["provenance"] is None else "output", **facts}
 
 
 def _folder(path: Path) -> dict[str, Any]:

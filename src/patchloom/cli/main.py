@@ -31,8 +31,15 @@ def _info() -> click.Command:
     return info
 
 
+def _embed() -> click.Command:
+    from patchloom.cli.embed import embed
+
+    return embed
+
+
 VERBS: dict[str, Verb] = {
     "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
+    "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
 }
 
 

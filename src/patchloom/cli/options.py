@@ -33,7 +33,14 @@ pixel_size = click.option(
     "--pixel-size",
     metavar="SIZE",
     callback=parsed(PixelSize.parse),
-    help="The pixel size to work at, as in 0.5um, 0.3m or 20x (an objective power).",
+    help="The pixel size to work at, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's own. "
+    "A slide that does not state its own is taken to have this one.",
+)
+slide_pixel_size = click.option(
+    "--slide-pixel-size",
+    metavar="SIZE",
+    callback=parsed(PixelSize.parse),
+    help="The pixel size of the slide itself, where the file does not state it or is wrong.",
 )
 region = click.option(
     "--region",

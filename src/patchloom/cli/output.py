@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+
+from patchloom.geometry import PixelSize
 
 _INDENT = "  "
 
@@ -22,31 +24,43 @@ def emit(facts: Mapping[str, Any], as_json: bool) -> None:
 
 def _lines(facts: Mapping[str, Any], indent: str) -> Iterator[str]:
     for key, value in facts.items():
-        name = str(key).replace("_", " ")
         if isinstance(value, Mapping) and value:
-            yield f"{indent}{name}:"
+            yield f"{indent}{_name(key)}:"
             yield from _lines(value, indent + _INDENT)
-        elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
-            yield f"{indent}{name}:"
-            yield from (line for item in value for line in _item(item, indent + _INDENT))
+        elif _is_table(value):
+            yield f"{indent}{_name(key)}:"
+            yield from (f"{indent}{_INDENT}- {', '.join(_pairs(row))}" for row in value)
         else:
-            yield f"{indent}{name}: {_text(value)}"
+            yield f"{indent}{_name(key)}: {_text(key, value)}"
 
 
-def _item(item: Any, indent: str) -> Iterator[str]:
-    if not isinstance(item, Mapping):
-        yield f"{indent}- {_text(item)}"
-        return
-    yield f"{indent}- " + ", ".join(f"{str(key).replace('_', ' ')} {_text(value)}" for key, value in item.items())
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) > 0 and all(isinstance(row, Mapping) for row in value)
 
 
-def _text(value: Any) -> str:
+def _pairs(row: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{_name(key)} {_text(key, value)}" for key, value in row.items())
+
+
+def _name(key: str) -> str:
+    """A key as people read it; the unit that its suffix states stands with the value."""
+    return key.removesuffix("_px").removesuffix("_m").replace("_", " ")
+
+
+def _text(key: str, value: Any) -> str:  # noqa: PLR0911 - one return a kind of value
     if value is None:
         return "not stated"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if key == "pixel_size_m":
+        return str(PixelSize(value))
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, (list, tuple)) and key == "size_px":
+        height, width = value
+        return f"{width} x {height} px (width x height)"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value)) or "none"
-    return str(value) if value != {} else "none"
+        return ", ".join(_text("", item) for item in value) or "none"
+    if key.endswith("_px"):
+        return f"{value} px"
+    return "none" if value == {} else str(value)
