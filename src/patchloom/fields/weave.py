@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class Weave:
         self._store = store
         self._key = key
         self._scale = _scale(source.frame, self.frame)
-        self._rows, self._cols = _Axis(lattice.rows), _Axis(lattice.cols)
+        self._rows, self._cols = _bounds(lattice.rows), _bounds(lattice.cols)
         self._weights = _weights(lattice, self._scale) if lattice.overlaps else None
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -91,11 +91,8 @@ class Weave:
 
     def missing(self, boxes: Iterable[Box]) -> list[Window]:
         """The windows, in index order, that reading these boxes needs and the store lacks."""
-        wanted = np.zeros((len(self.lattice.rows), len(self.lattice.cols)), bool)
-        for box in boxes:
-            inner = self._in_source(box)
-            wanted[self._rows.meeting(inner.y, inner.stop_y), self._cols.meeting(inner.x, inner.stop_x)] = True
-        found = (int(index) for index in np.flatnonzero(wanted))
+        inner = (self._in_source(box) for box in boxes)
+        found = (int(index) for index in np.flatnonzero(meeting(self.lattice, inner)))
         return [self.lattice.window(index) for index in found if not self._store.has(self._row_key(index), index)]
 
     def row(self, number: int) -> Box:
@@ -166,7 +163,7 @@ class Weave:
         return total.astype(self.frame.dtype, copy=False)
 
     def _meeting(self, box: Box) -> Iterator[int]:
-        rows, cols = self._rows.meeting(box.y, box.stop_y), self._cols.meeting(box.x, box.stop_x)
+        rows, cols = _between(self._rows, box.y, box.stop_y), _between(self._cols, box.x, box.stop_x)
         width = len(self.lattice.cols)
         return (row * width + col for row in range(rows.start, rows.stop) for col in range(cols.start, cols.stop))
 
@@ -180,19 +177,31 @@ class Weave:
         return f"{self._key}/{index // len(self.lattice.cols)}"
 
 
-class _Axis:
-    """The cores along one axis, ascending, for finding those that meet an interval."""
+def meeting(lattice: Lattice, boxes: Iterable[Box]) -> NDArray[np.bool_]:
+    """Which windows' cores meet some of the boxes, (rows, cols) of the lattice."""
+    rows, cols = _bounds(lattice.rows), _bounds(lattice.cols)
+    found = np.zeros((len(lattice.rows), len(lattice.cols)), bool)
+    for box in boxes:
+        found[_between(rows, box.y, box.stop_y), _between(cols, box.x, box.stop_x)] = True
+    return found
 
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self.starts = [span.core_start for span in spans]
-        self.stops = [span.core_stop for span in spans]
-        if any(a > b for bounds in (self.starts, self.stops) for a, b in pairwise(bounds)):
-            raise GeometryError("the spans of a lattice must be in ascending order")
-        if any(start > stop for start, stop in zip(self.starts[1:], self.stops, strict=False)):
-            raise GeometryError("the cores of a lattice must leave no gap between them")
 
-    def meeting(self, start: int, stop: int) -> slice:
-        return slice(bisect_right(self.stops, start), bisect_left(self.starts, stop))
+_Bounds: TypeAlias = tuple[list[int], list[int]]
+
+
+def _bounds(spans: Sequence[Span]) -> _Bounds:
+    """Starts and stops of the cores along one axis, both ascending."""
+    starts, stops = [span.core_start for span in spans], [span.core_stop for span in spans]
+    if any(a > b for bounds in (starts, stops) for a, b in pairwise(bounds)):
+        raise GeometryError("the spans of a lattice must be in ascending order")
+    if any(start > stop for start, stop in zip(starts[1:], stops, strict=False)):
+        raise GeometryError("the cores of a lattice must leave no gap between them")
+    return starts, stops
+
+
+def _between(bounds: _Bounds, start: int, stop: int) -> slice:
+    starts, stops = bounds
+    return slice(bisect_right(stops, start), bisect_left(starts, stop))
 
 
 def _unwrapped(field: Field) -> Field:
@@ -230,13 +239,11 @@ def _axis_weights(spans: Sequence[Span], profile: Sequence[float] | None, scale:
 
 
 def _core_profile(span: Span, profile: Sequence[float] | None) -> NDArray[np.float64]:
-    """The profile over a span's core; a window shorter than the profile takes its middle."""
-    length = span.stop - span.start
     if profile is None:
         return np.ones(span.core_stop - span.core_start)
-    if length > len(profile) or min(profile) <= 0:
+    if span.stop - span.start > len(profile) or min(profile) <= 0:
         raise GeometryError(
-            f"a profile of {len(profile)} weights does not fit a window of {length}, or is not positive"
+            f"a profile of {len(profile)} weights is too short for a window of {span.stop - span.start}, "
+            "or some weight is not positive"
         )
-    first = (len(profile) - length) // 2 - span.start
-    return np.array(profile[first + span.core_start : first + span.core_stop])
+    return np.array(profile[span.core_start - span.start : span.core_stop - span.start])

@@ -1,0 +1,80 @@
+"""Latents to pixels in tiles, each pixel once: a weave too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.errors import InputError
+from patchloom.fields.field import Field
+from patchloom.fields.stores import MemoryStore, Store
+from patchloom.fields.weave import Weave, weave
+from patchloom.geometry import Frame, PixelSize, Window
+from patchloom.loom import plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decode:
+    """The autoencoder's decoder as the work of a weave: float latents to uint8 pixels."""
+
+    autoencoder: Autoencoder
+    batch: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    pixel_size: PixelSize | None = None
+
+    def frame(self, source: Frame) -> Frame:
+        """`factor` times the extent, three channels."""
+        factor = self.autoencoder.factor
+        return Frame(source.height * factor, source.width * factor, 3, "uint8", self.pixel_size)
+
+    def idle(self, window: Window) -> bool:
+        """Never: every tile is decoded."""
+        return False
+
+    def __call__(self, windows: Sequence[Window], arrays: NDArray[Any]) -> NDArray[np.uint8]:
+        """Pixels (batch, 3, h * factor, w * factor) of latents (batch, channels, h, w)."""
+        with torch.no_grad():
+            latents = torch.from_numpy(arrays).to(self.device, self.dtype)
+            pixels: NDArray[np.uint8] = self.autoencoder.decode(latents).cpu().numpy()
+        return pixels
+
+
+def decode_field(
+    latents: Field,
+    autoencoder: Autoencoder,
+    *,
+    store: Store | None = None,
+    tile: int = 64,
+    margin: int | None = None,
+    batch: int = 4,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    pixel_size: PixelSize | None = None,
+) -> Weave:
+    """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
+
+    A tile is decoded with `margin` latents around it, the decoder's receptive field unless given, so a pixel does not
+    depend on the tile that it lies in. Tile borders lie at multiples of `tile * factor` pixels. Without a store, the
+    last two rows of tiles are kept: a reader that goes down the picture decodes every pixel once.
+
+    Raises InputError for a decoder without a bounded receptive field where no margin is given.
+    """
+    reach = autoencoder.receptive_field if margin is None else margin
+    if reach is None:
+        raise InputError(
+            "this decoder's answer depends on the whole picture (normalisation or attention over space), so no halo "
+            "makes its tiles exact; give a margin in latents, and look at the tint of the tiles"
+        )
+    work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
+    shape = (latents.frame.height, latents.frame.width)
+    lattice = plan.halo(shape, tile + 2 * reach, tile)
+    longest = max(span.core_stop - span.core_start for span in lattice.rows) * autoencoder.factor
+    row_bytes = 3 * longest * latents.frame.width * autoencoder.factor
+    return weave(latents, lattice, work, store or MemoryStore(limit_bytes=2 * row_bytes), "pixels")

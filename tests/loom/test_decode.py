@@ -1,0 +1,97 @@
+"""Decoding in tiles equals decoding at once, and decodes every pixel once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from patchloom.errors import InputError
+from patchloom.fields.field import ArrayField, Field
+from patchloom.geometry import Box, PixelSize
+from patchloom.loom.decode import decode_field
+from patchloom.testing.fields import FieldLaws
+
+LATENTS = ArrayField(np.random.default_rng(0).standard_normal((4, 45, 37)).astype(np.float32))
+
+
+@dataclass
+class Convolutions:
+    """A decoder of two convolutions on latents and one on pixels: it reaches 2 + 1 latents far."""
+
+    factor: int = 2
+    channels: int = 4
+    receptive_field: int | None = 3
+    shapes: list[torch.Size] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, 8, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Upsample(scale_factor=self.factor),
+            nn.Conv2d(8, 3, 3, padding=1),
+        )
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        raise NotImplementedError("nothing is encoded here")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.shapes.append(latents.shape)
+        pixels: Tensor = 127.5 + 60 * self.layers(latents)
+        return pixels.clamp(0, 255).round().to(torch.uint8)
+
+
+class TestPixelsAreAField(FieldLaws):
+    def field(self) -> Field:
+        return decode_field(LATENTS, Convolutions(), tile=8)
+
+
+@pytest.mark.parametrize("tile", [4, 8, 16, 64])
+def test_tiles_equal_the_whole_up_to_rounding(tile: int) -> None:
+    with torch.no_grad():
+        whole = Convolutions().decode(torch.from_numpy(LATENTS.array)[None])[0].numpy()
+    tiles = decode_field(LATENTS, Convolutions(), tile=tile)
+    made = tiles.read(tiles.frame.box)
+    assert made.dtype == np.uint8
+    difference = np.abs(made.astype(int) - whole)
+    assert difference.max() <= 1  # a sum in another order may round to the next grey level
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_a_margin_below_the_receptive_field_would_show() -> None:
+    with torch.no_grad():
+        whole = Convolutions().decode(torch.from_numpy(LATENTS.array)[None])[0].numpy()
+    tiles = decode_field(LATENTS, Convolutions(), tile=8, margin=1)
+    assert np.abs(tiles.read(tiles.frame.box).astype(int) - whole).max() > 3
+
+
+def test_a_reader_going_down_decodes_every_tile_once() -> None:
+    autoencoder = Convolutions()
+    tiles = decode_field(LATENTS, autoencoder, tile=8, batch=1)
+    for y in range(0, 90, 6):
+        for x in range(0, 74, 37):
+            tiles.read(Box(y, x, 6, 37))
+    assert len(autoencoder.shapes) == len(tiles.lattice)
+    assert len(set(autoencoder.shapes)) == 1
+
+
+def test_tile_borders_lie_at_multiples_of_the_tile() -> None:
+    tiles = decode_field(LATENTS, Convolutions(), tile=8)
+    assert all(span.core_start % 8 == 0 for span in (*tiles.lattice.rows, *tiles.lattice.cols))
+
+
+def test_the_frame_says_what_the_pixels_are() -> None:
+    frame = decode_field(LATENTS, Convolutions(), pixel_size=PixelSize(5e-7)).frame
+    assert (frame.height, frame.width, frame.channels, frame.dtype) == (90, 74, 3, "uint8")
+    assert frame.pixel_size == PixelSize(5e-7)
+
+
+def test_a_decoder_that_sees_the_whole_picture_needs_a_margin() -> None:
+    with pytest.raises(InputError, match="margin"):
+        decode_field(LATENTS, Convolutions(receptive_field=None))
+    decode_field(LATENTS, Convolutions(receptive_field=None), margin=4)
