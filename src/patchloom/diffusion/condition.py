@@ -54,6 +54,10 @@ class GridCondition:
         pairs = ((getattr(self, name), getattr(other, name)) for name in self.__slots__)
         return GridCondition(*(torch.cat(pair) for pair in pairs))
 
+    def take(self, index: Tensor) -> GridCondition:
+        """The entries numbered `index` (n,)."""
+        return GridCondition(*(getattr(self, name)[index] for name in self.__slots__))
+
     def to(self, device: torch.device, dtype: torch.dtype) -> GridCondition:
         """The batch on a device; the cells in a dtype, the positions left as they are."""
         rest = (part.to(device) for part in (self.valid, self.origin, self.step, self.dropped))

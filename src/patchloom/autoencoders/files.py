@@ -1,0 +1,47 @@
+"""An autoencoder as a folder: `autoencoder.json` (its shape) and `autoencoder.safetensors` (weights and constants)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchloom import records, weights
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
+from patchloom.errors import FormatError
+
+FORMAT = 1
+RECORD, WEIGHTS = "autoencoder.json", "autoencoder.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderRecord:
+    """What `autoencoder.json` holds."""
+
+    format: int
+    convolutional: ConvolutionalShape
+
+
+def save_autoencoder(network: ConvolutionalAutoencoder, folder: Path) -> None:
+    """Write the folder; each file appears whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write_tensors(network.state_dict(), folder / WEIGHTS)
+    part = folder / f".{RECORD}.part"
+    part.write_text(json.dumps(records.dump(AutoencoderRecord(FORMAT, network.shape)), indent=2) + "\n")
+    part.replace(folder / RECORD)
+
+
+def load_autoencoder(folder: Path) -> ConvolutionalAutoencoder:
+    """Read the folder. Raises MissingError, or FormatError where record and weights do not fit."""
+    record = records.read_json(AutoencoderRecord, folder / RECORD)
+    if record.format != FORMAT:
+        raise FormatError(f"`{folder}` has autoencoder format {record.format}; this version reads {FORMAT}")
+    network = ConvolutionalAutoencoder(record.convolutional)
+    path = folder / WEIGHTS
+    weights.load_exactly(network, weights.read_tensors(path), f"`{path}`")
+    return network.eval().requires_grad_(False)
+
+
+def digest(folder: Path) -> str:
+    """The digest of the folder's weights: which latents are comparable."""
+    return weights.digest(folder / WEIGHTS)

@@ -1,0 +1,150 @@
+"""Training the first stage: absolute difference, difference of edges, and latents that bear noise and halving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, as_float
+from patchloom.autoencoders.files import save_autoencoder
+from patchloom.training.checkpoint import Progress
+from patchloom.training.config import AutoencoderTraining
+from patchloom.training.dataset import Dataset, Split
+from patchloom.training.ema import channels_last
+from patchloom.training.planes import Planes
+from patchloom.training.views import VIEWS, lay
+
+_VALIDATION_CROPS = 64
+_SPREAD = 1e-4  # keeps the division by a channel's deviation finite
+
+
+class AutoencoderTask:
+    """Random crops of every plot in random views. A datum is one patch's worth of a plot's area."""
+
+    def __init__(self, config: AutoencoderTraining, dataset: Dataset, device: torch.device) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.dataset = config, dataset
+        self.module: nn.Module = channels_last(ConvolutionalAutoencoder(config.shape).to(device))
+        self.pixels, self.plots = _pixels(dataset, "train", config.crop_px, device)
+        self.held_out = _validation(dataset, device)
+
+    def __len__(self) -> int:
+        return len(self.plots)
+
+    def loss(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of one crop from each datum's plot."""
+        crops = self._crops(index, generator)
+        network = _network(self.module)
+        latents = _standardised_by_batch(network, network.raw_latents(crops))
+        if float(torch.rand((), generator=generator, device=crops.device)) < self.config.equivariance:
+            latents, crops = F.avg_pool2d(latents, 2), F.avg_pool2d(crops, 2)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        decoded = network.pixels(latents + self.config.latent_noise * noise).float()
+        absolute = (decoded - crops).abs().mean()
+        edges = _edge_difference(decoded, crops)
+        return absolute + self.config.gradient_weight * edges, {"absolute": absolute, "edges": edges}
+
+    def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
+        """PSNR on validation crops, beside that of an 8x bicubic reduction, and a sheet of pairs."""
+        network = _network(averaged)
+        with torch.no_grad():
+            decoded = network.decode(network.encode(self.held_out))
+        small = F.interpolate(self.held_out.float(), scale_factor=1 / 8, mode="bicubic", antialias=True)
+        bicubic = F.interpolate(small, size=self.held_out.shape[-2:], mode="bicubic").round().clamp(0, 255)
+        figures = {"val/psnr": _psnr(decoded, self.held_out), "val/psnr_bicubic8": _psnr(bicubic, self.held_out)}
+        return figures, {"val/pairs": _pairs(self.held_out[:8], decoded[:8])}
+
+    def export(self, averaged: nn.Module, folder: Path, progress: Progress) -> None:
+        """Write the averaged weights as an autoencoder folder, its constants measured on the training data."""
+        network = _network(averaged)
+        measure_constants(network, self.pixels)
+        save_autoencoder(network, folder / "autoencoder")
+
+    def _crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        side, device = self.config.crop_px, index.device
+        plane = self.plots[index]
+        place = torch.rand(2, len(index), generator=generator, device=device)
+        y = (place[0] * (self.pixels.height[plane] - side + 1)).long()
+        x = (place[1] * (self.pixels.width[plane] - side + 1)).long()
+        crops = self.pixels.crops(plane, y, x, side, side)
+        view = int(torch.randint(VIEWS, (), generator=generator, device=device))
+        laid = lay(crops.permute(2, 3, 0, 1), view).permute(2, 3, 0, 1)
+        return as_float(laid).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: int = 512, side: int = 256) -> None:
+    """Set the latents' mean and deviation from crops of the training pixels, spread over the planes by area."""
+    generator = torch.Generator(pixels.values.device).manual_seed(0)
+    area = (pixels.height * pixels.width).float()
+    plane = torch.multinomial(area, crops, replacement=True, generator=generator)
+    place = torch.rand(2, crops, generator=generator, device=plane.device)
+    y = (place[0] * (pixels.height[plane] - side).clamp(min=0)).long()
+    x = (place[1] * (pixels.width[plane] - side).clamp(min=0)).long()
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for start in range(0, crops, 16):
+        part = slice(start, start + 16)
+        raw = network.raw_latents(as_float(pixels.crops(plane[part], y[part], x[part], side, side))).double()
+        count += raw.shape[0] * raw.shape[2] * raw.shape[3]
+        total, squares = total + raw.sum((0, 2, 3)), squares + raw.square().sum((0, 2, 3))
+    mean = total / count
+    network.mean.copy_(mean)
+    network.deviation.copy_((squares / count - mean.square()).sqrt())
+
+
+def _network(module: nn.Module) -> ConvolutionalAutoencoder:
+    if not isinstance(module, ConvolutionalAutoencoder):
+        raise TypeError(f"expected our autoencoder, found {type(module).__name__}")
+    return module
+
+
+def _standardised_by_batch(network: ConvolutionalAutoencoder, raw: Tensor) -> Tensor:
+    """Latents by the batch's own mean and deviation, which the constants follow: no scale to hide from noise in."""
+    raw = raw.float()
+    mean, deviation = raw.mean((0, 2, 3)), raw.std((0, 2, 3)) + _SPREAD
+    with torch.no_grad():
+        network.mean.lerp_(mean, 0.01)
+        network.deviation.lerp_(deviation, 0.01)
+    return (raw - mean[:, None, None]) / deviation[:, None, None]
+
+
+def _edge_difference(a: Tensor, b: Tensor) -> Tensor:
+    difference = a - b
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    """Mean over pictures of the peak signal to noise ratio, in dB."""
+    error = (a.float() - b.float()).square().mean((1, 2, 3))
+    return float((10 * torch.log10(255**2 / error)).mean())
+
+
+def _pairs(left: Tensor, right: Tensor) -> NDArray[np.uint8]:
+    rows = [torch.cat([row for row in part], dim=-1) for part in (left, right)]
+    return torch.cat(rows, dim=-2).permute(1, 2, 0).cpu().numpy()
+
+
+def _pixels(dataset: Dataset, split: Split, side: int, device: torch.device) -> tuple[Planes, Tensor]:
+    pixels = dataset.pack(split, "pixels").to(device)
+    shares = (pixels.height * pixels.width) // dataset.record.patch_px**2
+    fits = (pixels.height >= side) & (pixels.width >= side)
+    plots = torch.arange(len(pixels), device=device).repeat_interleave(torch.where(fits, shares.clamp(min=1), 0))
+    return pixels, plots
+
+
+def _validation(dataset: Dataset, device: torch.device) -> Tensor:
+    """Crops of 256 px, evenly spread over the validation plots; training plots where there are none."""
+    split: Split = "val" if dataset.plots("val") else "train"
+    pixels = dataset.pack(split, "pixels").to(device)
+    number = torch.arange(_VALIDATION_CROPS, device=device)
+    plane = number % len(pixels)
+    step = (number // len(pixels) + 1) / (_VALIDATION_CROPS // len(pixels) + 2)
+    y = ((pixels.height[plane] - 256).clamp(min=0) * step).long()
+    x = ((pixels.width[plane] - 256).clamp(min=0) * (1 - step)).long()
+    return pixels.crops(plane, y, x, 256, 256)

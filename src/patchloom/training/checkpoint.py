@@ -1,0 +1,77 @@
+"""A checkpoint is one safetensors file, written whole or not at all, that holds no pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from patchloom import weights
+from patchloom.errors import FormatError, MismatchError
+from patchloom.training.ema import Average
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come."""
+
+    seen: int = 0  # samples, over every process
+    step: int = 0
+    seconds: float = 0.0  # of training, over every session
+
+
+def save(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, progress: Progress, config: str) -> None:
+    """Write the run's state under its final name once it is whole."""
+    tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.module.state_dict().items()}
+    tensors |= _moments(module, optimiser)
+    metadata = {"progress": json.dumps(asdict(progress)), "config": config}
+    weights.write_tensors(tensors, folder / NAME, metadata)
+
+
+def restore(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, config: str) -> Progress:
+    """Put a run back where its checkpoint left it.
+
+    Raises MismatchError where the checkpoint is of another config, FormatError where the file is damaged.
+    """
+    path = folder / NAME
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("config") != config:
+                raise MismatchError(
+                    f"`{path}` was written by a run with another network or data than this config asks for; "
+                    "give the new run another `output` folder"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise FormatError(f"checkpoint `{path}` is damaged ({error}); delete it to start the run anew") from None
+    module.load_state_dict(_part(tensors, "module."))
+    average.module.load_state_dict(_part(tensors, "average."))
+    _restore_moments(module, optimiser, tensors)
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def _moments(module: nn.Module, optimiser: AdamW) -> dict[str, Tensor]:
+    named = {name: optimiser.state[p] for name, p in module.named_parameters() if p in optimiser.state}
+    return {f"optimiser.{key}.{name}": state[key] for name, state in named.items() for key in state}
+
+
+def _restore_moments(module: nn.Module, optimiser: AdamW, tensors: dict[str, Tensor]) -> None:
+    for name, parameter in module.named_parameters():
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            saved = tensors.get(f"optimiser.{key}.{name}")
+            if saved is not None:
+                device = torch.device("cpu") if key == "step" else parameter.device
+                optimiser.state[parameter][key] = saved.to(device)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

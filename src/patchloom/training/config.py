@@ -1,0 +1,99 @@
+"""What a training run is: the dataclasses that a config file holds, field by field, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from patchloom import records
+from patchloom.autoencoders.convolutional import ConvolutionalShape
+from patchloom.diffusion.parametrisation import Parametrisation
+from patchloom.errors import FormatError, MissingError
+from patchloom.networks.unet import UNetShape
+
+
+@dataclass(frozen=True, slots=True)
+class Optimisation:
+    """AdamW with a linear warm-up, then constant or down to zero as a half cosine over `samples`."""
+
+    samples: int  # training samples to see in all, over every process
+    batch: int = 32  # over every process
+    rate: float = 1e-4
+    warmup: int = 1000  # steps
+    decay: Literal["constant", "cosine"] = "constant"
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient
+    ema_samples: float = 50_000.0  # half-life of the averaged weights, in samples; shorter while few were seen
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """How often a run writes, in samples seen."""
+
+    log: int = 3_200
+    pictures: int = 50_000
+    checkpoint: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class AutoencoderTraining:
+    """An autoencoder on the pixels of a prepared dataset."""
+
+    kind: Literal["autoencoder"]
+    data: str  # folder of a dataset, relative to the config file
+    output: str  # folder of the run, relative to the config file
+    optimisation: Optimisation
+    shape: ConvolutionalShape = field(default_factory=ConvolutionalShape)
+    crop_px: int = 128
+    gradient_weight: float = 0.5  # of the difference of neighbours' differences, beside 1 for the absolute difference
+    latent_noise: float = 0.1  # deviation of the noise that the decoder learns to withstand
+    equivariance: float = 0.25  # share of steps in which a halved latent must decode to the halved picture
+    seed: int = 0
+    upkeep: Upkeep = field(default_factory=Upkeep)
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiserTraining:
+    """A denoiser on the latents and embeddings of a prepared dataset."""
+
+    kind: Literal["denoiser"]
+    data: str
+    output: str
+    autoencoder: str  # folder of the autoencoder that made the dataset's latents; it decodes the sample pictures
+    optimisation: Optimisation
+    shape: UNetShape
+    window: int = 32  # latents a side
+    strides: tuple[int, ...] = (1, 2)  # the grid is thinned to one of these multiples of its stride
+    parametrisation: Parametrisation = field(default_factory=Parametrisation)
+    sigma_mean: float = -0.4  # of log sigma
+    sigma_deviation: float = 1.4
+    dropped: float = 0.1  # share of samples that see no condition
+    seed: int = 0
+    upkeep: Upkeep = field(default_factory=Upkeep)
+
+
+Training = AutoencoderTraining | DenoiserTraining
+_KINDS: dict[str, type[Any]] = {"autoencoder": AutoencoderTraining, "denoiser": DenoiserTraining}
+
+
+def read_config(path: Path) -> Training:
+    """Read a YAML config; paths in it become absolute. Raises FormatError naming the key that does not fit."""
+    import yaml
+
+    if not path.is_file():
+        raise MissingError(f"there is no config file `{path}`")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise FormatError(f"`{path}` is not YAML: {error}") from None
+    kind = values.get("kind") if isinstance(values, dict) else None
+    if kind not in _KINDS:
+        raise FormatError(f"`{path}`: `kind` must be one of {', '.join(_KINDS)}; found {kind!r}")
+    base = path.resolve().parent
+    for key in ("data", "output", "autoencoder"):
+        if isinstance(values.get(key), str):
+            values[key] = str(base / values[key])
+    config: Training = records.load(_KINDS[kind], values, str(path))
+    return config

@@ -1,0 +1,144 @@
+"""Training a denoiser on windows of latents, each told what the embedding grid says under and around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from patchloom.autoencoders.files import digest, load_autoencoder
+from patchloom.diffusion.condition import GridCondition
+from patchloom.diffusion.levels import karras
+from patchloom.diffusion.loss import denoising_loss, log_normal
+from patchloom.diffusion.parametrisation import Preconditioned
+from patchloom.diffusion.samplers import dpmpp_2m, run
+from patchloom.errors import InputError, MismatchError
+from patchloom.networks.files import save_denoiser
+from patchloom.networks.unet import UNet
+from patchloom.training.checkpoint import Progress
+from patchloom.training.config import DenoiserTraining
+from patchloom.training.dataset import Dataset, Split, check_latents
+from patchloom.training.ema import channels_last
+from patchloom.training.grids import TrainingGrids
+from patchloom.training.planes import Planes
+
+_JUDGED = 64  # validation windows whose loss is taken
+_SHOWN = 8  # of them, how many are sampled for the picture
+_JUDGED_AT = (0.1, 0.3, 1.0, 3.0)  # noise levels
+
+
+class DenoiserTask:
+    """Windows of every plot's latents in every view. A datum is one window's worth of a plane's area."""
+
+    def __init__(self, config: DenoiserTraining, dataset: Dataset, device: torch.device) -> None:
+        factor = check_latents(dataset)
+        folder = Path(config.autoencoder)
+        if dataset.record.autoencoder != digest(folder):
+            raise MismatchError(
+                f"the latents of `{dataset.folder}` were made by another autoencoder than `{folder}`; "
+                "prepare the dataset again with it, or name the one that made them"
+            )
+        torch.manual_seed(config.seed)
+        self.config, self.device = config, device
+        self.autoencoder = load_autoencoder(folder).to(device)
+        self.windows = Windows(dataset, "train", factor, config, device)
+        self.held_out = Windows(dataset, "val", factor, config, device) if dataset.plots("val") else self.windows
+        network = UNet(config.shape)
+        network.cells.mean.copy_(_mean(self.windows.grids))
+        network.cells.deviation.copy_(_deviation(self.windows.grids))
+        self.module: nn.Module = channels_last(network.to(device))
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def loss(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The denoising loss of one window from each datum's plane, at log-normal noise levels."""
+        config = self.config
+        x0, condition = self.windows.draw(index, generator)
+        sigma = log_normal(len(index), generator, mean=config.sigma_mean, std=config.sigma_deviation)
+        dropped = torch.rand(len(index), generator=generator, device=self.device) < config.dropped
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        condition = replace(condition, dropped=dropped)
+        losses = denoising_loss(self.module, config.parametrisation, x0, condition, sigma, noise)
+        return losses.mean(), {}
+
+    @torch.no_grad()
+    def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
+        """Loss at fixed noise levels on validation windows, and a sheet: real, decoded, sampled from its grid."""
+        generator = torch.Generator(self.device).manual_seed(0)
+        index = torch.linspace(0, len(self.held_out) - 1, _JUDGED, device=self.device).long()
+        x0, condition = self.held_out.draw(index, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        figures = {}
+        for level in _JUDGED_AT:
+            sigma = torch.full((_JUDGED,), level, device=self.device)
+            losses = denoising_loss(averaged, self.config.parametrisation, x0, condition, sigma, noise)
+            figures[f"val/loss_{level}"] = float(losses.mean())
+        spread = slice(0, _JUDGED, _JUDGED // _SHOWN)
+        sampled = self._sample(averaged, noise[spread], condition.take(torch.arange(_JUDGED)[spread]))
+        pair = [self.autoencoder.decode(latents) for latents in (x0[spread], sampled)]
+        sheet = torch.cat([torch.cat(list(row), dim=-1) for row in pair], dim=-2)
+        return figures, {"val/decoded_and_sampled": sheet.permute(1, 2, 0).cpu().numpy()}
+
+    def export(self, averaged: nn.Module, folder: Path, progress: Progress) -> None:
+        """Write the averaged network with its parametrisation."""
+        if not isinstance(averaged, UNet):
+            raise TypeError(f"expected our U-Net, found {type(averaged).__name__}")
+        save_denoiser(averaged, self.config.parametrisation, folder / "denoiser", torch.bfloat16)
+
+    def _sample(self, network: nn.Module, noise: Tensor, condition: GridCondition) -> Tensor:
+        denoiser = Preconditioned[GridCondition](network, self.config.parametrisation)
+        sigmas = karras(14, 0.02, 20.0)
+        return run(denoiser, dpmpp_2m(sigmas), noise * float(sigmas[0]), condition)
+
+
+class Windows:
+    """Windows of the latents of a split, with their conditions."""
+
+    def __init__(
+        self, dataset: Dataset, split: Split, factor: int, config: DenoiserTraining, device: torch.device
+    ) -> None:
+        self.config = config
+        packed = [
+            dataset.tensors(plot, [f"latents.{v}"])[0] for v in dataset.record.views for plot in dataset.plots(split)
+        ]
+        self.latents = Planes.pack(packed).to(device)
+        self.grids = TrainingGrids.read(dataset, split, factor, device)
+        area = self.latents.height * self.latents.width
+        fits = (self.latents.height >= config.window) & (self.latents.width >= config.window)
+        shares = torch.where(fits, (area // config.window**2).clamp(min=1), 0)
+        self.planes = torch.arange(len(self.latents), device=device).repeat_interleave(shares)
+        if not len(self.planes):
+            raise InputError(
+                f"no plot of split `{split}` in `{dataset.folder}` is as large as a window of {config.window} latents "
+                f"({config.window * factor} px)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.planes)
+
+    def draw(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, GridCondition]:
+        """One window (b, channels, window, window) anywhere in each datum's plane, and its condition."""
+        config, device = self.config, index.device
+        plane = self.planes[index]
+        place = torch.rand(2, len(index), generator=generator, device=device)
+        y = (place[0] * (self.latents.height[plane] - config.window + 1)).long()
+        x = (place[1] * (self.latents.width[plane] - config.window + 1)).long()
+        choice = int(torch.randint(len(config.strides), (), generator=generator, device=device))
+        thinning = config.strides[choice]
+        phase = torch.randint(thinning, (len(index), 2), generator=generator, device=device)
+        crops = self.latents.crops(plane, y, x, config.window, config.window).float()
+        return crops, self.grids.around(plane, y, x, config.window, thinning, phase)
+
+
+def _mean(grids: TrainingGrids) -> Tensor:
+    return grids.cells.values.float().mean(0)
+
+
+def _deviation(grids: TrainingGrids) -> Tensor:
+    return grids.cells.values.float().std(0).clamp(min=1e-3)

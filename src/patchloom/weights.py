@@ -1,0 +1,68 @@
+"""Weights on disk: safetensors that fit exactly, appear whole, and have a digest. Nothing here unpickles."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from patchloom.errors import CapacityError, FormatError, MissingError
+
+_NAMED = 8  # keys that a message lists before it counts the rest
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file that appears under its name only when whole. Raises CapacityError on a full disk."""
+    part = path.with_name(f".{path.name}.part")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(tensors, part, metadata)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        need = sum(value.nbytes for value in tensors.values())
+        raise CapacityError(f"`{path}` could not be written, it needs {need / 2**20:.1f} MiB: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises MissingError or FormatError."""
+    if not path.is_file():
+        raise MissingError(f"there is no weight file `{path}`")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise FormatError(f"weight file `{path}` is damaged or not safetensors: {error}") from None
+
+
+def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Load weights of whatever floating dtype into a module.
+
+    Raises FormatError that lists every missing, unknown and misshapen tensor.
+    """
+    expected = module.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    misshapen = [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    faults = {"missing": missing, "unknown": unknown, "misshapen": misshapen}
+    if any(faults.values()):
+        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in faults.items() if names)
+        raise FormatError(f"{where} does not fit the network that its record describes: {listed}")
+    module.load_state_dict(tensors)
+
+
+def digest(path: Path) -> str:
+    """`sha256:` and the hash of a file's bytes."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
