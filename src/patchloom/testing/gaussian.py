@@ -115,6 +115,14 @@ def wiener(kernel: Kernel, length: int, sigma: float) -> Matrix:
     return np.asarray((vectors * (values / (values + sigma**2))) @ vectors.T, np.float64)
 
 
+def wiener_plane(ky: Kernel, kx: Kernel, shape: tuple[int, int], sigma: float) -> Matrix:
+    """The same for a window (h, w) of a field with covariance ky(dy) kx(dx): (h w, h w), latents row by row."""
+    (ly, uy), (lx, ux) = _modes(ky, shape[0]), _modes(kx, shape[1])
+    power = np.outer(ly, lx).ravel()
+    vectors = np.kron(uy, ux)
+    return np.asarray((vectors * (power / (power + sigma**2))) @ vectors.T, np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class FieldDenoiser:
     """Exact for a window of a stationary Gaussian field of mean 0 with covariance ky(dy) * kx(dx).
