@@ -14,7 +14,7 @@ from patchloom.errors import InputError
 C = TypeVar("C")
 
 
-def denoising_loss(  # noqa: PLR0917 - the parts of one training example
+def denoising_loss(
     network: Network[C], parametrisation: Parametrisation, x0: Tensor, condition: C, sigma: Tensor, noise: Tensor
 ) -> Tensor:
     """Mean squared error of the network's own answer, for each of a batch: (b,), float32.
