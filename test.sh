@@ -8,26 +8,28 @@ scripts/ensure_venv.sh || exit 1
 bin=.venv/bin
 failed=()
 
-check() {
-    echo "== $*"
-    "$bin/$@" || failed+=("$1${2:+ $2}")
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    echo "== $name"
+    "$bin/$@" || failed+=("$name")
 }
 
 run_pytest() {
     local workers=()
     [ "$(getconf _NPROCESSORS_ONLN)" -ge 2 ] && workers=(-n 2)
-    echo "== pytest $*"
-    "$bin/pytest" ${workers[@]+"${workers[@]}"} "$@" 2>&1 | tee .venv/pytest.log || failed+=(pytest)
+    echo "== tests"
+    "$bin/pytest" ${workers[@]+"${workers[@]}"} "$@" 2>&1 | tee .venv/pytest.log || failed+=(tests)
 }
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a worker per core, a thread per worker
-check ruff check .
-check ruff format --check .
-check mypy
-check lint-imports --no-logo
+check style ruff check .
+check format ruff format --check .
+check types mypy
+check floors lint-imports --no-logo
 run_pytest "$@"
 
 [ ${#failed[@]} -eq 0 ] && exit 0
-(IFS=,; echo "== failed: ${failed[*]}")
+echo "== failed: ${failed[*]}"
 tail -n 1 .venv/pytest.log
 exit 1
