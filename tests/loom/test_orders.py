@@ -126,6 +126,20 @@ def test_every_order_gives_the_same_bytes(plan: Plan, sampler: str, tmp_path: Pa
         np.testing.assert_array_equal(whole(one, store), expected)
 
 
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_no_order_evaluates_a_window_twice(plan: Plan) -> None:
+    expected = figures(run(plan=plan), factor=8).windows
+    straight, going_down, parts = Counting(), Counting(), Counting()
+    whole(run(plan=plan, denoiser=straight, batch=1))
+    down = weave_down(run(plan=plan, denoiser=going_down, batch=1), keep=0)
+    cones = weave_parts(run(plan=plan, denoiser=parts, batch=1))
+    for y in range(0, 50, 7):
+        down.read(Box(y, 0, min(7, 50 - y), 43))
+        cones.read(Box(49 - y, 0, 1, 43))
+    cones.read(FRAME.box)
+    assert [len(one.shapes) for one in (straight, going_down, parts)] == [expected] * 3
+
+
 def test_a_reader_that_goes_up_again_is_answered_too() -> None:
     down = weave_down(run(batch=1), keep=0)
     first = down.read(Box(0, 0, 10, 43))

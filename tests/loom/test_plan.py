@@ -127,8 +127,8 @@ def test_the_default_counts_of_design(side: int, expected: int) -> None:
 
 
 def test_the_default_s_limit() -> None:
-    per_axis = [len(lattice.cols) for lattice in Plan.of("halo", 32).lattices((1, 10**6), [1.0] * 14)]
-    assert round(sum((count * 32 / 10**6) ** 2 for count in per_axis)) == 25
+    per_axis = [len(lattice.cols) for lattice in Plan.of("halo", 32).lattices((1, 10**5), [1.0] * 14)]
+    assert round(sum((count * 32 / 10**5) ** 2 for count in per_axis)) == 25
 
 
 @pytest.mark.parametrize(("side", "expected"), [(128, 1056), (256, 1314)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch
@@ -40,14 +42,18 @@ def interpolant(condition: GridCondition, height: int, width: int) -> Tensor:
     return torch.einsum("bhr,bwc,brcd->bhwd", rows, cols, condition.cells)
 
 
+@lru_cache
+def canvas_interpolant(step: float) -> Tensor:
+    return interpolant(scene(step, origin=4.0).condition([CANVAS]), 70, 90)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 60), st.integers(0, 80), st.integers(1, 10), st.integers(1, 10), st.sampled_from([0.7, 3, 6, 16, 40])
 )
 def test_a_window_sees_the_canvas_s_interpolant(y: int, x: int, height: int, width: int, step: float) -> None:
-    one = scene(step, origin=4.0)
+    one, whole = scene(step, origin=4.0), canvas_interpolant(step)
     box = Box(y, x, height, width)
-    whole = interpolant(one.condition([CANVAS]), 70, 90)
     part = interpolant(one.condition([box]), height, width)
     torch.testing.assert_close(part, whole[:, y : y + height, x : x + width], atol=2e-5, rtol=0)
 

@@ -71,8 +71,9 @@ class Weave:
     def read(self, box: Box) -> NDArray[Any]:
         """The (channels, height, width) array of a box; what is missing of it is made first."""
         box.inside(self.frame.box)
-        self.make([box])
         windows = [self.lattice.window(index) for index in self._meeting(self._in_source(box))]
+        if not all(self._store.has(self._row_key(window.index), window.index) for window in windows):
+            self.make([box])
         if self._weights is None:
             return self._pasted(box, windows)
         return self._blended(box, windows, *self._weights)

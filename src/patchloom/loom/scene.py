@@ -47,8 +47,8 @@ class GridScene:
     def condition(self, boxes: Sequence[Box]) -> GridCondition:
         """The cells that windows of one shape see: the same number for each, so that a batch stacks."""
         places = [self._cells(box) for box in boxes]
-        valid = np.stack([self.valid[np.ix_(rows, cols)] for rows, cols, _ in places])
-        cells = np.stack([np.asarray(self.embeddings[np.ix_(rows, cols)], np.float32) for rows, cols, _ in places])
+        valid = np.stack([self.valid[rows[:, None], cols] for rows, cols, _ in places])
+        cells = np.stack([np.asarray(self.embeddings[rows[:, None], cols], np.float32) for rows, cols, _ in places])
         cells[~valid] = 0
         return GridCondition(
             torch.from_numpy(cells),
