@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from patchloom.errors import InputError
 from patchloom.evaluation.estimates import Estimate, Floor, Interval
 from patchloom.evaluation.intervals import LEVEL, centred
-from patchloom.evaluation.matrices import Groups, Matrix, Rows, checked, checked_groups, checked_pair
+from patchloom.evaluation.matrices import Groups, Matrix, Rows, checked, checked_groups, checked_pair, groups_among
 
 Measure: TypeAlias = Callable[[Matrix, Matrix], float]
 """(reference, other) -> number."""
@@ -203,12 +203,12 @@ def _redrawn(
 
 
 def _drawn(rows: Rows, labels: Groups | None, rng: np.random.Generator) -> Rows:
-    """As many rows, with replacement; by whole groups the count is reached as nearly from above and then cut."""
-    if labels is None:
+    """As many rows, with replacement: whole groups until there are enough, cut at random to the same N."""
+    groups = groups_among(labels, rows)
+    if groups is None:
         return rng.choice(rows, len(rows))
-    names = np.unique(labels[rows])
-    chosen = [rows[labels[rows] == name] for name in rng.choice(names, len(names))]
-    drawn = np.concatenate(chosen)
+    names = np.unique(groups)
+    drawn = np.concatenate([rows[groups == name] for name in rng.choice(names, len(names))])
     while len(drawn) < len(rows):
-        drawn = np.concatenate([drawn, rows[labels[rows] == rng.choice(names)]])
+        drawn = np.concatenate([drawn, rows[groups == rng.choice(names)]])
     return np.asarray(rng.permutation(drawn)[: len(rows)])

@@ -57,6 +57,12 @@ def checked_groups(groups: Groups | None, n: int) -> Groups | None:
     return labels
 
 
+def groups_among(labels: Groups | None, rows: Rows) -> Groups | None:
+    """The labels of some rows; None where they are all of one group, so that the rows themselves must be drawn."""
+    some = None if labels is None else np.asarray(labels)[rows]
+    return some if some is not None and len(np.unique(some)) > 1 else None
+
+
 def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
     """Slices of at most `size` rows that cover n."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
