@@ -56,7 +56,7 @@ def place(corners: Float, *, patch: float, stride: float | None, tolerance: floa
 
 
 def _usual_step(corners: Float, patch: float) -> float | None:
-    """The distance of neighbours: the common divisor of all where it is one, else the most frequent."""
+    """The distance of neighbours: what divides all distances where something does, else the most frequent."""
     steps = np.concatenate([_steps_along(corners, axis) for axis in (0, 1)])
     if not len(steps):
         return None
@@ -64,6 +64,10 @@ def _usual_step(corners: Float, patch: float) -> float | None:
         divisor = float(np.gcd.reduce(steps.astype(np.int64)))
         if divisor >= patch * _MIN_STEP:
             return divisor
+    least = float(steps.min())
+    times = np.rint(steps / least)
+    if least >= patch * _MIN_STEP and (np.abs(steps - times * least) <= np.minimum(times + 1, least / 4)).all():
+        return least  # all are multiples of it, each of them rounded
     values, counts = np.unique(np.round(steps, _DECIMALS), return_counts=True)
     return float(values[counts.argmax()])
 
