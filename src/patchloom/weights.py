@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -57,10 +59,22 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> N
     module.load_state_dict(tensors)
 
 
+def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module with its parameters in a dtype and its buffers, which are constants, left as they are."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return module
+
+
 def digest(path: Path) -> str:
     """`sha256:` and the hash of a file's bytes."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(digests: Iterable[str]) -> str:
+    """One digest for several, in their order."""
+    return "sha256:" + hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _some(names: list[str]) -> str:

@@ -91,12 +91,16 @@ class ConvolutionalAutoencoder(nn.Module):
                 f"encode needs uint8 pixels with sides that are multiples of {self.factor}, "
                 f"not {pixels.dtype} of {tuple(pixels.shape)}"
             )
-        dtype = self.mean.dtype
-        return self.standardised(self.raw_latents(as_float(pixels, dtype))).float()
+        return self.standardised(self.raw_latents(as_float(pixels, self._dtype)).float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, channels, h, w) to uint8 (b, 3, h * factor, w * factor)."""
-        return as_uint8(self.pixels(latents.to(self.mean.dtype)))
+        return as_uint8(self.pixels(latents.to(self._dtype)))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """That of the weights; the constants are always float32."""
+        return next(self.parameters()).dtype
 
 
 def as_float(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -40,12 +40,16 @@ def save_denoiser(
     part.replace(folder / RECORD)
 
 
-def load_denoiser(folder: Path) -> Preconditioned[GridCondition]:
-    """Read the folder as a denoiser. Raises MissingError, or FormatError where record and weights do not fit."""
+def load_denoiser(folder: Path) -> tuple[Preconditioned[GridCondition], UNet]:
+    """Read the folder: a denoiser, and the network inside it.
+
+    Raises MissingError, or FormatError where record and weights do not fit.
+    """
     record = records.read_json(DenoiserRecord, folder / RECORD)
     if record.format != FORMAT:
         raise FormatError(f"`{folder}` has denoiser format {record.format}; this version reads {FORMAT}")
     network = UNet(record.unet)
     path = folder / WEIGHTS
     weights.load_exactly(network, weights.read_tensors(path), f"`{path}`")
-    return Preconditioned(network.eval().requires_grad_(False), record.parametrisation)
+    network.eval().requires_grad_(False)
+    return Preconditioned(network, record.parametrisation), network

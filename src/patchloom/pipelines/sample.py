@@ -1,0 +1,129 @@
+"""Patches from embeddings: one each, variations of one, or the way from one to another, as a contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchloom.diffusion.condition import GridCondition
+from patchloom.diffusion.guidance import guided
+from patchloom.diffusion.samplers import run
+from patchloom.errors import InputError
+from patchloom.fields.noise import Noise
+from patchloom.geometry import Box, Frame
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.pipelines.generate import Settings, stages_of
+from patchloom.pipelines.pipeline import Pipeline
+from patchloom.rasters.opening import open_raster
+from patchloom.rasters.rescaled import Rescaled
+
+UInt8 = NDArray[np.uint8]
+Cell = tuple[int, int]
+_GAP = 4  # px between pictures of a sheet
+
+
+def sample(
+    pipeline: Pipeline, embeddings: NDArray[np.floating[Any]], settings: Settings, *, same_noise: bool = False
+) -> UInt8:
+    """One patch (n, 3, patch_px, patch_px) for each of n embeddings (n, dim), told to the whole patch.
+
+    Patch k starts from noise of its own place, or all from one noise with `same_noise`.
+    """
+    record = pipeline.record
+    side = record.patch_px // record.factor
+    scale, stages = stages_of(pipeline, settings)
+    denoiser = guided(pipeline.denoiser, scale, interval=settings.guidance_interval)
+    patches: list[UInt8] = []
+    for start in range(0, len(embeddings), settings.batch):
+        some = embeddings[start : start + settings.batch]
+        places = [0 if same_noise else start + k for k in range(len(some))]
+        noise = partial(_noise, pipeline, settings.seed, places=places, side=side)
+        with torch.no_grad():
+            x = noise(0) * stages[0].sigma
+            latents = run(denoiser, stages, x, told(pipeline, some), lambda number: noise(1 + number))  # noqa: B023
+            patches.append(pipeline.autoencoder.decode(latents).cpu().numpy())
+    return np.concatenate(patches)
+
+
+def told(pipeline: Pipeline, embeddings: NDArray[np.floating[Any]]) -> GridCondition:
+    """The condition that says one embedding (n, dim) everywhere in each of n patches."""
+    cells = torch.from_numpy(np.asarray(embeddings, np.float32))[:, None, None].to(pipeline.device)
+    n, step = len(embeddings), pipeline.record.condition.cell_px / pipeline.record.factor
+    device = pipeline.device
+    return GridCondition(
+        cells,
+        torch.ones(n, 1, 1, dtype=torch.bool, device=device),
+        torch.full((n, 2), step / 2, device=device),
+        torch.full((n, 2), step, device=device),
+        torch.zeros(n, dtype=torch.bool, device=device),
+    )
+
+
+def slerp(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], steps: int) -> NDArray[np.float32]:
+    """The way (steps, dim) from one embedding to another: the direction by the great circle, the length linearly.
+
+    Shoemake (1985). Where the two point (nearly) the same way or opposite ways it goes straight, as no circle is told.
+    """
+    if steps < 2:
+        raise InputError(f"a way has two ends: at least 2 steps, not {steps}")
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    t = np.linspace(0, 1, steps)[:, None]
+    cosine = float(np.clip(a @ b / (lengths[0] * lengths[1]), -1, 1)) if min(lengths) > 0 else 1.0
+    if abs(cosine) > 0.9995:
+        return ((1 - t) * a + t * b).astype(np.float32)
+    angle = np.arccos(cosine)
+    direction = (np.sin((1 - t) * angle) * a / lengths[0] + np.sin(t * angle) * b / lengths[1]) / np.sin(angle)
+    way: NDArray[np.float32] = (direction * ((1 - t) * lengths[0] + t * lengths[1])).astype(np.float32)
+    return way
+
+
+def pick_cells(grid: EmbeddingGrid, count: int, seed: int) -> list[Cell]:
+    """`count` valid cells drawn without repetition, or all of them where there are fewer."""
+    valid = np.argwhere(grid.valid)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(valid))[:count]
+    return [(int(row), int(col)) for row, col in valid[np.sort(order)]]
+
+
+def embeddings_of(grid: EmbeddingGrid, cells: Sequence[Cell]) -> NDArray[np.float32]:
+    """The embeddings (n, dim) of named cells. Raises InputError for one that is not there or not valid."""
+    for row, col in cells:
+        if not (0 <= row < grid.rows and 0 <= col < grid.cols) or not grid.valid[row, col]:
+            raise InputError(
+                f"cell {row},{col} is background or outside the grid of {grid.rows} x {grid.cols} cells (rows x cols)"
+            )
+    return np.stack([np.asarray(grid.embeddings[cell], np.float32) for cell in cells])
+
+
+def references_of(grid: EmbeddingGrid, slide: Path, cells: Sequence[Cell]) -> UInt8:
+    """The pixels (n, 3, cell_px, cell_px) under named cells of the slide that the grid was embedded from."""
+    own = grid.reference.pixel_size if grid.reference else None
+    with open_raster(slide, own) as raster:
+        scaled = Rescaled(raster, grid.pixel_size)
+        top, left = (round(place) for place in grid.origin)
+        return np.stack([scaled.read(grid.cell_box(*cell).moved(top, left)) for cell in cells])
+
+
+def sheet(rows: Sequence[UInt8]) -> UInt8:
+    """Rows of pictures (n, 3, h, w) as one picture (3, H, W) with white gaps."""
+    return _joined([_joined(list(row), axis=2) for row in rows], axis=1)
+
+
+def _joined(parts: Sequence[UInt8], axis: int) -> UInt8:
+    gap = [(0, 0), (0, 0), (0, 0)]
+    gap[axis] = (0, _GAP)
+    padded = [np.pad(part, gap, constant_values=255) for part in parts[:-1]]
+    return np.concatenate([*padded, parts[-1]], axis=axis)
+
+
+def _noise(pipeline: Pipeline, seed: int, stream: int, *, places: Sequence[int], side: int) -> torch.Tensor:
+    """Noise of `side` x `side` latents for patches that lie, far apart, in one row of the plane."""
+    field = Noise(seed, stream, Frame(side, (max(places) + 1) * side, pipeline.record.channels, "float32"))
+    drawn = np.stack([field.read(Box(0, place * side, side, side)) for place in places])
+    return torch.from_numpy(drawn).to(pipeline.device)
