@@ -86,7 +86,8 @@ def picture_facts(image: Any) -> Facts:
     """Size, format, and what Patchloom wrote into the text chunk of a PNG."""
     block = provenance.parse(image.info.get(provenance.KEY))
     size = provenance.pixel_size_of(block)
-    return Facts(str(image.format).lower(), levels_of([(image.height, image.width)]), size, provenance=block)
+    levels, holes = levels_of([(image.height, image.width)]), bool(image.has_transparency_data)
+    return Facts(str(image.format).lower(), levels, size, provenance=block, holes=holes)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError, InputError
 from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.rasters.georeference import GeoReference
-from patchloom.rasters.resample import Axis, reduced, resample, weights
+from patchloom.rasters.resample import Axis, block_means, reduced, resample, weights
 from patchloom.rasters.source import Bool, Facts, Level, Source, UInt8
 
 _READ_PX = 1 << 24  # source pixels that are held at once while resampling
@@ -93,7 +94,20 @@ class Raster:
     def valid(self, box: Box) -> Bool:
         """The (h, w) mask of a box of level 0: False where the file holds no data. Raises as `read` does."""
         self._inside(box)
-        return self._source.valid(0, box)
+        return self._source.valid(0, box) if self.facts.holes else np.ones(box.shape, np.bool_)
+
+    def valid_share(self, cells: Box, side: int) -> NDArray[np.float32]:
+        """The share of valid pixels in blocks of side x side level-0 pixels; block (0, 0) is at the raster's corner.
+
+        Read from the coarsest level that has at least two pixels along a block. The last blocks may be cut.
+        """
+        if not self.facts.holes:
+            return np.ones(cells.shape, np.float32)
+        fits = [index for index, level in enumerate(self.levels) if side % (2 * level.downsample) == 0]
+        index = fits[-1] if fits else 0
+        part = side // int(self.levels[index].downsample)
+        box = cells.times(part).meet(self.levels[index].box)
+        return block_means(self._source.valid(index, box), part)
 
     def resized(self, box: Box, height: int, width: int) -> UInt8:
         """A box of level 0 as (3, height, width), antialiased, from the coarsest level that is fine enough."""

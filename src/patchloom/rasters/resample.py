@@ -14,7 +14,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from patchloom.rasters.source import UInt8
+from patchloom.rasters.source import Bool, UInt8
 
 Float = NDArray[np.float32]
 
@@ -116,6 +116,15 @@ def reduced(pixels: UInt8, factor: int) -> UInt8:
         total += tall[:, :, col::factor]
     area = factor * factor
     return ((total + area // 2) // area).astype(np.uint8)
+
+
+def block_means(mask: Bool, side: int) -> Float:
+    """Shares of True in side x side blocks; blocks cut by the edge repeat their last row and column."""
+    down, across = (-length % side for length in mask.shape)
+    whole = np.pad(mask, ((0, down), (0, across)), mode="edge").view(np.uint8)
+    rows = whole.reshape(-1, side, whole.shape[1]).sum(axis=1, dtype=np.uint16)
+    means: Float = rows.reshape(len(rows), -1, side).sum(axis=2, dtype=np.uint32) / np.float32(side * side)
+    return means.astype(np.float32)
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:

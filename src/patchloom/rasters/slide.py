@@ -38,7 +38,10 @@ class SlideSource:
         properties = self._slide.properties
         sizes = [(height, width) for width, height in self._slide.level_dimensions]
         block = provenance.parse(properties.get("openslide.comment"))
-        self.facts = Facts(_format(properties), levels_of(sizes), _pixel_size(properties), provenance=block)
+        holes = properties.get("openslide.vendor") != "generic-tiff"
+        self.facts = Facts(
+            _format(properties), levels_of(sizes), _pixel_size(properties), provenance=block, holes=holes
+        )
 
     def read(self, level: int, box: Box) -> UInt8:
         """The (3, h, w) pixels of a box of a level."""

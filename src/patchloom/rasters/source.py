@@ -35,13 +35,17 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file says about itself. `levels` run from fine to coarse; the first is level 0."""
+    """What a file says about itself. `levels` run from fine to coarse; the first is level 0.
+
+    `holes` is False where the format has no way to leave a pixel out, so that nobody need look for them.
+    """
 
     format: str
     levels: tuple[Level, ...]
     pixel_size: PixelSize | None = None
     geo: GeoReference | None = None
     provenance: Mapping[str, Any] | None = None
+    holes: bool = True
 
 
 class Source(Protocol):

@@ -67,13 +67,13 @@ def survey_tissue(raster: Raster, region: Box) -> Survey:
 
 
 def survey_data(raster: Raster, region: Box) -> Survey:
-    """The share of pixels that hold data, in cells of 16 px from the region's corner. Bounded memory."""
-    side, bands = _DATA_CELL_PX, []
-    for top in range(region.y, region.stop_y, side * _BAND_ROWS):
-        height = min(side * _BAND_ROWS, region.stop_y - top)
-        mask = raster.valid(Box(top, region.x, height, region.width))
-        bands.append(_block_means(mask, side))
-    return Survey(region.y, region.x, side, np.concatenate(bands))
+    """The share of pixels that hold data, in cells of 16 px. Bounded memory."""
+    step = _DATA_CELL_PX
+    cells = _cells(raster.frame.box, region, step, 0)
+    tops = range(cells.y, cells.stop_y, _BAND_ROWS)
+    bands = [Box(top, cells.x, min(_BAND_ROWS, cells.stop_y - top), cells.width) for top in tops]
+    share = np.concatenate([raster.valid_share(band, step) for band in bands])
+    return Survey(cells.y * step, cells.x * step, step, share)
 
 
 def _cells(whole: Box, region: Box, step: int, margin: int) -> Box:
@@ -112,17 +112,6 @@ def _neighbours(mask: Bool, radius: int) -> NDArray[np.float64]:
 
 def _grown(mask: Bool, radius: int) -> Bool:
     return _neighbours(mask, radius) > 0.5 / (2 * radius + 1) ** 2
-
-
-def _block_means(mask: Bool, side: int) -> NDArray[np.float32]:
-    """Means of side x side blocks; blocks cut by the edge repeat their last row and column."""
-    down, across = (-length % side for length in mask.shape)
-    whole = np.pad(mask, ((0, down), (0, across)), mode="edge").view(np.uint8)
-    rows = whole.reshape(-1, side, whole.shape[1]).sum(axis=1, dtype=np.uint16)
-    means: NDArray[np.float32] = rows.reshape(len(rows), -1, side).sum(axis=2, dtype=np.uint32) / np.float32(
-        side * side
-    )
-    return means.astype(np.float32)
 
 
 def _at(table: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -108,7 +108,8 @@ def tiff_facts(file: Any) -> Facts:
     block = file_provenance(file)
     size = _pixel_size(pages[0]) or provenance.pixel_size_of(block)
     form = "ome-tiff" if file.is_ome else "tiff"
-    return Facts(form, levels_of([(p.imagelength, p.imagewidth) for p in pages]), size, provenance=block)
+    sizes = [(page.imagelength, page.imagewidth) for page in pages]
+    return Facts(form, levels_of(sizes), size, provenance=block, holes=_alpha(pages[0]) is not None)
 
 
 def file_provenance(file: Any) -> dict[str, Any] | None:
