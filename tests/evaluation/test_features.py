@@ -80,8 +80,8 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_the_default_network_tells_spoilt_pictures_from_real_ones(shared: Path) -> None:
-    """On real scenes: other real ones are near, and noise and blur the farther the stronger."""
-    paths = sorted((shared / "data" / "aerial" / "scenes_ucmerced" / "test").rglob("*.[jp][pn]g"))[::10][:24]
+    """On real scenes: other real ones are near, and noisy ones the farther the stronger the noise."""
+    paths = sorted((shared / "data" / "aerial" / "scenes_ucmerced" / "test").rglob("*.[jp][pn]g"))[::15][:16]
     arrays = [resized(np.moveaxis(np.asarray(Image.open(p).convert("RGB")), -1, 0)[:, :256, :256], 64) for p in paths]
     rng = np.random.default_rng(0)
     encoder = load_encoder()
@@ -91,11 +91,11 @@ def test_the_default_network_tells_spoilt_pictures_from_real_ones(shared: Path) 
         return [a.astype(np.uint8) for a in spoilt]
 
     real, other, *worse = (
-        features(from_arrays(some), encoder, batch=12).rows
-        for some in (arrays[::2], arrays[1::2], noisy(10), noisy(60))
+        features(from_arrays(some), encoder, batch=8).rows for some in (arrays[::2], arrays[1::2], noisy(10), noisy(60))
     )
     values = [kernel_distance(real, rows, repeats=100) for rows in (other, *worse)]
     assert values[0].interval is not None
     assert values[2].interval is not None
     assert values[0].value < values[1].value < values[2].value
-    assert values[2].interval.low > values[0].interval.high
+    assert values[0].interval.contains(0)
+    assert values[2].interval.excludes_zero

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from patchloom.errors import InputError
-from patchloom.evaluation.floors import against_floor, fixed_trial, halves, real_floor, trials
+from patchloom.evaluation.floors import against_floor, fixed_trial, halves, real_floor, share_used, shared_out, trials
 from patchloom.evaluation.frechet import frechet
 from patchloom.evaluation.kernel import kernel
 
@@ -114,3 +114,24 @@ def test_one_seed_gives_one_answer_with_groups_too() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_interval_holds_the_expected_figure_about_as_often_as_it_says() -> None:
+    """Expected: the mean over repetitions of the experiment, its bias included, as a floor has it too."""
+    found = []
+    for seed in range(40):
+        real, wide = gaussian(60, 3, 2 * seed), gaussian(60, 3, 2 * seed + 1, 1.5)
+        found.append(against_floor(real, wide, frechet, trials(60, 60, splits=5, seed=seed), resamples=30).estimate)
+    expected = np.mean([estimate.value for estimate in found])
+    held = [estimate.interval is not None and estimate.interval.contains(float(expected)) for estimate in found]
+    deviation = np.std([estimate.value for estimate in found])
+    widths = [estimate.interval.high - estimate.interval.low for estimate in found if estimate.interval is not None]
+    assert np.mean(held) >= 0.85
+    assert np.mean(widths) < 2 * 3.92 * deviation
+
+
+def test_resamples_are_shared_out_evenly() -> None:
+    assert shared_out(10, 4) == [3, 3, 2, 2]
+    assert shared_out(3, 4) == [2, 2, 2, 2]
+    assert share_used(30, 60, 5) == 0.5
+    assert share_used(30, 60, 1) == 1

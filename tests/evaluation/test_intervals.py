@@ -50,7 +50,7 @@ def test_centred_interval_holds_the_expected_figure_of_a_biased_statistic() -> N
         sample = np.random.default_rng(seed).normal(size=(n, dim))
         return frechet(reference, sample[rows])
 
-    reference = rng.normal(size=(1000, dim)) + 0.3
+    reference = rng.normal(size=(300, dim)) + 0.3
     expected = np.mean([distance(np.arange(n), 1000 + i) for i in range(200)])
     hits = 0
     for seed in range(40):

@@ -10,7 +10,17 @@ import numpy as np
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, FeatureSpace, Figure, Side
 from patchloom.evaluation.features import Features
-from patchloom.evaluation.floors import AgainstFloor, Trial, against_floor, fixed_trial, floor_of, trials
+from patchloom.evaluation.floors import (
+    AgainstFloor,
+    Trial,
+    against_floor,
+    fixed_trial,
+    floor_of,
+    share_used,
+    shared_out,
+    spread_of_mean,
+    trials,
+)
 from patchloom.evaluation.frechet import (
     ROWS_AN_AXIS,
     Axes,
@@ -218,19 +228,20 @@ def _near_entries(case: _Case) -> tuple[Entry, ...]:
 
 
 def _near(case: _Case, name: str, found: list[Neighbourhoods], floors: list[Neighbourhoods]) -> Estimate:
-    """The mean over trials; a resample takes a trial in turn and draws the images that the figure is a mean of."""
-    n = case.trials[0].n
-    value = float(np.mean([getattr(one, name) for one in found]))
-    each = max(case.effort.resamples // len(found), 2)
-    draws = [
-        mean for trial, one in zip(case.trials, found, strict=True) for mean in _means(case, name, trial, one, each)
-    ]
-    words = f"bootstrap, {len(draws)} resamples over {len(found)} splits, the other side's images held fixed"
+    """The mean over trials; a resample draws the images that the figure is a mean of."""
+    trials, n = case.trials, case.trials[0].n
+    values = np.array([getattr(one, name) for one in found])
+    each = shared_out(case.effort.resamples, len(found))
+    draws = [_means(case, name, *some) for some in zip(trials, found, each, strict=True)]
+    available = len(case.synthetic if name in {"precision", "density"} else case.real)
+    spread = spread_of_mean(draws, values, share_used(n, available, len(found)))
+    words = f"bootstrap, {len(spread)} resamples over {len(found)} splits, the other side's images held fixed"
     floor = floor_of([float(getattr(one, name)) for one in floors], n)
-    return Estimate(value, (n, n), centred(value, draws, case.effort.level, words), floor)
+    value = float(values.mean())
+    return Estimate(value, (n, n), centred(value, spread, case.effort.level, words), floor)
 
 
-def _means(case: _Case, name: str, trial: Trial, found: Neighbourhoods, repeats: int) -> list[float]:
+def _means(case: _Case, name: str, trial: Trial, found: Neighbourhoods, repeats: int) -> Matrix:
     values, rows, labels = {
         "precision": (found.precise, trial.synthetic, case.groups[1]),
         "recall": (found.recalled, trial.reference, case.groups[0]),
@@ -238,4 +249,4 @@ def _means(case: _Case, name: str, trial: Trial, found: Neighbourhoods, repeats:
         "coverage": (found.covered, trial.reference, case.groups[0]),
     }[name]
     counts = resampled_counts(len(values), repeats, case.effort.seed, groups_among(labels, rows))
-    return [float(values @ one / one.sum()) for one in counts]
+    return np.array([values @ one / one.sum() for one in counts])

@@ -8,14 +8,14 @@ field each synthetic image was made from, S is taken from A's fields, so that B'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchloom.errors import InputError
-from patchloom.evaluation.estimates import Estimate, Floor, Interval
+from patchloom.evaluation.estimates import Estimate, Floor
 from patchloom.evaluation.intervals import LEVEL, centred
 from patchloom.evaluation.matrices import Groups, Matrix, Rows, checked, checked_groups, checked_pair, groups_among
 
@@ -158,32 +158,51 @@ def against_floor(
 ) -> AgainstFloor:
     """Means over the trials of measure(B, S) and measure(B, A), and the ratio of the two means.
 
-    For the interval, each resample takes a trial in turn and draws S, A and B anew from themselves, by groups where
-    there are some; so it holds both the choice of images and that of the halves.
+    For the interval S, A and B of every trial are drawn anew from themselves, by groups where there are some, and
+    `spread_of_mean` turns the spread of one trial's figure into that of the mean.
     """
     first, second = checked_pair(real, synthetic)
     pairs = np.array([_measured(first, second, measure, (t.synthetic, t.source, t.reference)) for t in cases])
-    value, floor = pairs.mean(axis=0)
+    n, value = cases[0].n, float(pairs[:, 0].mean())
     rng = np.random.default_rng(seed)
     labels = (checked_groups(synthetic_groups, len(second)), checked_groups(real_groups, len(first)))
-    draws = [_measured(first, second, measure, _redrawn(cases[i % len(cases)], labels, rng)) for i in range(resamples)]
-    spread = np.array(draws)
-    words = f"bootstrap, {resamples} resamples of {cases[0].n} images a side over {len(cases)} splits"
-    estimate = Estimate(
-        float(value),
-        (cases[0].n, cases[0].n),
-        centred(float(value), spread[:, 0], level, words),
-        floor_of([float(v) for v in pairs[:, 1]], cases[0].n),
-    )
-    return AgainstFloor(estimate, _ratio(estimate, float(floor), spread, level, words))
+    draws = [
+        np.array([_measured(first, second, measure, _redrawn(case, labels, rng)) for _ in range(each)])
+        for case, each in zip(cases, shared_out(resamples, len(cases)), strict=True)
+    ]
+    share = share_used(n, min(len(first), len(second)), len(cases))
+    words = f"bootstrap, {sum(map(len, draws))} resamples of {n} images a side over {len(cases)} splits"
+    spread = spread_of_mean([one[:, 0] for one in draws], pairs[:, 0], share)
+    floor = floor_of([float(v) for v in pairs[:, 1]], n)
+    estimate = Estimate(value, (n, n), centred(value, spread, level, words), floor)
+    if floor.low <= 0 or min(one[:, 1].min() for one in draws) <= 0:
+        return AgainstFloor(estimate, None)
+    ratio = value / floor.value
+    spread = spread_of_mean([one[:, 0] / one[:, 1] for one in draws], pairs[:, 0] / pairs[:, 1], share)
+    how = "figure over real-against-real floor"
+    return AgainstFloor(estimate, Estimate(ratio, (n, n), centred(ratio, spread, level, words), how=how))
 
 
-def _ratio(estimate: Estimate, floor: float, spread: Matrix, level: float, words: str) -> Estimate | None:
-    if floor <= 0 or (spread[:, 1] <= 0).any():
-        return None
-    value = estimate.value / floor
-    interval: Interval = centred(value, spread[:, 0] / spread[:, 1], level, words)
-    return replace(estimate, value=value, interval=interval, floor=None, how="figure over real-against-real floor")
+def shared_out(resamples: int, cases: int) -> list[int]:
+    """How many resamples each trial gets: as evenly as may be, and at least two."""
+    return [max(len(range(number, resamples, cases)), 2) for number in range(cases)]
+
+
+def share_used(n: int, available: int, cases: int) -> float:
+    """The share of the available images that one trial uses; 1 for a single trial, which is its own mean."""
+    return 1.0 if cases == 1 else min(n / available, 1.0)
+
+
+def spread_of_mean(draws: Sequence[Matrix], values: Matrix, share: float) -> Matrix:
+    """Deviations of the mean over trials, from resamples within each trial and the trials' own values.
+
+    The mean over random subsets of m out of n images is a U-statistic; to first order its variance is m / n times
+    that of one subset (Hoeffding 1948). To that comes what is left of the choice of the subsets themselves.
+    """
+    within = np.concatenate([one - one.mean() for one in draws])
+    inside, between = float(within.var()), float(values.var(ddof=1)) if len(values) > 1 else 0.0
+    left = between / len(values) / inside if inside > 0 else 0.0
+    return np.asarray(within * np.sqrt(share + left))
 
 
 def _measured(real: Matrix, synthetic: Matrix, measure: Measure, rows: tuple[Rows, Rows, Rows]) -> tuple[float, float]:
