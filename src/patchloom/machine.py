@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import cache
@@ -22,10 +23,14 @@ _ROUNDS = 5
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; `auto` is CUDA where there is one, then Apple's MPS, then the CPU.
 
+    Under torchrun each process takes the CUDA device of its own number.
+
     Raises InputError for what is no device, or is not there.
     """
+    if name == "auto" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if name == "auto":
-        return torch.device("cuda" if _has_cuda() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -61,10 +66,6 @@ def fastest(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if _speed_up(device) > _WORTH else torch.float32
     except RuntimeError:  # a device without bfloat16
         return torch.float32
-
-
-def _has_cuda() -> bool:
-    return torch.cuda.is_available()
 
 
 def _speed_up(device: torch.device) -> float:

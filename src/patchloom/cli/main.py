@@ -37,9 +37,23 @@ def _embed() -> click.Command:
     return embed
 
 
+def _prepare() -> click.Command:
+    from patchloom.cli.prepare import prepare
+
+    return prepare
+
+
+def _train() -> click.Command:
+    from patchloom.cli.train import train
+
+    return train
+
+
 VERBS: dict[str, Verb] = {
     "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
     "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
+    "prepare": Verb("Make a training dataset from slides.", _prepare),
+    "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,12 @@ _INDENT = "  "
 
 
 def emit(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Print facts: `key: value` lines, a nested mapping indented below its key; or one JSON object in one line."""
+    """Print facts: `key: value` lines, a nested mapping indented below its key; or one JSON object in one line.
+
+    Of the processes that torchrun starts, the first one prints.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, default=str))
         return

@@ -1,0 +1,129 @@
+"""`patchloom prepare`: slides to a training dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from patchloom.cli import options
+from patchloom.cli.output import emit
+from patchloom.cli.progress import progress
+from patchloom.geometry import PixelSize
+
+if TYPE_CHECKING:  # torch
+    import torch
+
+    from patchloom.training.cutting import Models
+    from patchloom.training.dataset import Dataset
+    from patchloom.training.manifest import Entry
+
+_SHARE = click.FloatRange(0, 1)
+
+
+@click.command()
+@click.argument("slides", type=options.FILE, nargs=-1, required=True)
+@options.output("The dataset's folder; the same command goes on with one that is not finished.")
+@click.option(
+    "--pixel-size",
+    metavar="SIZE",
+    callback=options.parsed(PixelSize.parse),
+    default="0.5um",
+    show_default=True,
+    help="The pixel size of the dataset, as in 0.5um, 0.3m or 20x (an objective power).",
+)
+@options.slide_pixel_size
+@click.option(
+    "--patch", "patch_px", type=click.IntRange(1), default=256, show_default=True, help="Side of a cell in px."
+)
+@click.option(
+    "--stride", "stride_px", type=click.IntRange(1), default=128, show_default=True, help="Between cells, in px."
+)
+@click.option(
+    "--plot", "plot_px", type=click.IntRange(1), default=2048, show_default=True, help="Longest side of a plot."
+)
+@click.option(
+    "--background", type=_SHARE, default=0.1, show_default=True, help="Share of the plots without tissue that is kept."
+)
+@click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell.")
+@click.option("--views", type=click.IntRange(1, 8), default=8, show_default=True, help="How many flips and rotations.")
+@click.option("--val", type=_SHARE, default=0.1, show_default=True, help="Share of slides for validation; see SLIDES.")
+@click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share of slides for the test; see SLIDES.")
+@click.option(
+    "--encoder",
+    default="efficientnet-lite0",
+    show_default=True,
+    help="The encoder of the embeddings; none leaves them out.",
+)
+@click.option("--autoencoder", type=options.FILE, help="Folder of an autoencoder: latents are made with it.")
+@options.device
+@options.dtype
+@options.as_json
+def prepare(
+    slides: tuple[Path, ...],
+    *,
+    output: Path,
+    pixel_size: PixelSize,
+    slide_pixel_size: PixelSize | None,
+    patch_px: int,
+    stride_px: int,
+    plot_px: int,
+    background: float,
+    min_valid: float,
+    views: int,
+    val: float,
+    test: float,
+    encoder: str,
+    autoencoder: Path | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Make a training dataset from slides.
+
+    SLIDES are files, or CSV tables with columns file, group, split and, where needed, pixel_size, licence, label. A
+    group is a patient or a place and is never divided; slides named one by one are groups of their own, put into
+    splits by --val and --test. A slide that cannot be read is named and the others are finished. Runs under torchrun
+    too.
+    """
+    from patchloom.machine import choose_device, choose_dtype
+    from patchloom.training.prepare import Preparation
+    from patchloom.training.prepare import prepare as make
+
+    preparation = Preparation(str(pixel_size), patch_px, stride_px, plot_px, background, min_valid, tuple(range(views)))
+    place = choose_device(device)
+    models = _models(encoder, autoencoder, place, choose_dtype(dtype, place))
+    entries = _entries(slides, slide_pixel_size, val, test)
+    with progress("prepare") as advance:
+        made = make(entries, output, preparation, models, lambda slide, done, total: advance(done, total), device=place)
+    emit(_facts(output, made), as_json)
+
+
+def _entries(slides: tuple[Path, ...], pixel_size: PixelSize | None, val: float, test: float) -> list[Entry]:
+    from dataclasses import replace
+
+    from patchloom.training.manifest import entries_of, split_by_group
+
+    tables = [path for path in slides if path.suffix.lower() == ".csv"]
+    single = entries_of([path for path in slides if path not in tables])
+    single = [replace(entry, pixel_size=pixel_size) for entry in split_by_group(single, val, test)]
+    return [*entries_of(tables), *single]
+
+
+def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype: torch.dtype) -> Models:
+    from patchloom.autoencoders.files import digest, load_autoencoder
+    from patchloom.encoders.registry import load_encoder
+    from patchloom.training.cutting import FirstStage, Models
+
+    network = None if encoder == "none" else load_encoder(encoder, device, dtype)
+    if autoencoder is None:
+        return Models(network)
+    first = load_autoencoder(autoencoder)
+    return Models(network, FirstStage(first, digest(autoencoder), first.encoder_reach))
+
+
+def _facts(folder: Path, made: Dataset) -> dict[str, object]:
+    counts = {split: len(made.plots(split)) for split in ("train", "val", "test")}
+    broken = [{"source": broken.source, "reason": broken.reason} for broken in made.record.broken]
+    return {"path": str(folder), "pixel_size": made.record.pixel_size, "plots": counts, "broken": broken}
