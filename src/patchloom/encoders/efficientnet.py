@@ -24,14 +24,18 @@ MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 
 
-def efficientnet_lite0(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> NetworkEncoder:
+def efficientnet_lite0(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, *, input_px: int = INPUT_PX
+) -> NetworkEncoder:
     """EfficientNet-Lite0 (Tan and Le, 2019; Lite variants 2020): 1280-d, the last feature map's mean over space.
 
-    Raises DependencyError where its two packages are not installed.
+    The network is convolutional, so it takes pictures of any size: `input_px` 128 sees cells of 128 px as they are,
+    at a third of the work. Embeddings of another input are another encoder's, and have another name. Raises DependencyError where its two packages are not installed.
     """
     network, weights = _network()
-    transform = Transform(INPUT_PX, INPUT_PX, MEAN, STD)
-    spec = EncoderSpec(NAME, DIM, INPUT_PX, MEAN, STD, "Apache-2.0", file_digest(weights))
+    transform = Transform(input_px, input_px, MEAN, STD)
+    name = NAME if input_px == INPUT_PX else f"{NAME}-{input_px}"
+    spec = EncoderSpec(name, DIM, input_px, MEAN, STD, "Apache-2.0", file_digest(weights))
 
     def embed(picture: Tensor) -> Tensor:
         features: Tensor = network.extract_features(picture)

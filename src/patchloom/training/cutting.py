@@ -16,7 +16,7 @@ from patchloom.rasters.cells import CellLattice
 from patchloom.rasters.raster import Slide
 from patchloom.training.views import lay, lay_place
 
-_AROUND = 2  # strides; one would do for the grid as it is, the second lets training take every other cell
+_AROUND = 4  # strides; one would do for the grid as it is, the others let training take every second or fourth cell
 _TILE = 64  # latents are made in tiles of this side, so that memory does not grow with the plot
 
 
@@ -53,7 +53,7 @@ class PlotCells:
 
     @classmethod
     def around(cls, lattice: CellLattice, valid: Tensor, box: Box) -> PlotCells:
-        """The cells whose centres lie in a box or at most two strides outside it; the nearest one where none does."""
+        """The cells whose centres lie in a box or at most four strides outside it; the nearest one where none does."""
         rows = _near(lattice, lattice.y, lattice.rows, box.y, box.stop_y)
         cols = _near(lattice, lattice.x, lattice.cols, box.x, box.stop_x)
         return cls(lattice, rows, cols, valid[rows, cols])

@@ -1,0 +1,65 @@
+"""From what training left to a pipeline folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchloom import records
+from patchloom.autoencoders.files import digest, load_autoencoder
+from patchloom.errors import InputError, MismatchError
+from patchloom.pipelines.pipeline import Pipeline, load_pipeline, save_pipeline
+from patchloom.pipelines.record import FORMAT, ConditionSpec, Defaults, PipelineRecord, Training
+from patchloom.training.dataset import Dataset
+
+GLASS = (243, 242, 244)  # RGB of empty glass under a microscope
+
+
+def assemble(
+    folder: Path,
+    name: str,
+    *,
+    denoiser: Path,
+    autoencoder: Path,
+    dataset: Dataset,
+    training: Training,
+    window: int,
+    thinnings: tuple[int, ...] = (1,),
+    background: tuple[int, int, int] = GLASS,
+    defaults: Defaults | None = None,
+    card: str | None = None,
+) -> Pipeline:
+    """Make and load the pipeline of a denoiser trained on `dataset`, `window` latents a side.
+
+    Raises MismatchError where the autoencoder is not the one that made the dataset's latents.
+    """
+    record = dataset.record
+    if record.encoder is None or record.autoencoder is None or record.factor is None:
+        raise InputError(f"dataset `{dataset.folder}` holds no embeddings and latents: no denoiser was trained on it")
+    if digest(autoencoder) != record.autoencoder:
+        raise MismatchError(f"`{autoencoder}` did not make the latents of `{dataset.folder}`; name the one that did")
+    described = PipelineRecord(
+        FORMAT,
+        name,
+        record.pixel_size,
+        window * record.factor,
+        record.factor,
+        load_autoencoder(autoencoder).channels,
+        record.encoder,
+        ConditionSpec(record.patch_px, tuple(record.stride_px * n for n in thinnings)),
+        background,
+        {},
+        training,
+        defaults or Defaults(window=window, core=window * 3 // 4),
+    )
+    save_pipeline(folder, autoencoder, denoiser, described, card or card_of(described))
+    return load_pipeline(folder)
+
+
+def card_of(record: PipelineRecord) -> str:
+    """A model card that says what is known; whoever ships the model adds figures, pictures and failures."""
+    facts = records.dump(record)
+    lines = [f"# {record.name}", "", "A Patchloom pipeline. What it makes is synthetic.", ""]
+    lines += [f"- {key.replace('_', ' ')}: {facts[key]}" for key in ("pixel_size", "patch_px", "factor", "channels")]
+    lines += [f"- encoder: {record.encoder.name}, {record.encoder.dim}-d ({record.encoder.licence})"]
+    lines += [f"- {key}: {value}" for key, value in facts["training"].items()]
+    return "\n".join(lines) + "\n"
