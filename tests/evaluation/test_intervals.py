@@ -119,6 +119,13 @@ def test_few_draws_give_a_normal_interval_that_says_so() -> None:
         centred(10.0, draws, 0.7, "bootstrap")
 
 
+def test_ends_stay_within_the_range_that_the_quantity_has() -> None:
+    draws = np.linspace(-5, 5, 200)
+    found = centred(1.0, draws, 0.95, "bootstrap", bounds=(0, 2))
+    assert (found.low, found.high) == (0, 2)
+    assert centred(1.0, draws, 0.95, "bootstrap").low < -3
+
+
 def test_one_seed_gives_one_interval() -> None:
     values = np.random.default_rng(0).normal(size=40)
     assert mean(values, seed=3) == mean(values, seed=3)

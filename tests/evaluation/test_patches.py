@@ -127,6 +127,9 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "wide.png", picture(10, 20, 0))
     with pytest.raises(InputError, match="square RGB picture"):
         from_folder(tmp_path).read(0)
+    assert np.array_equal(from_folder(tmp_path, crop_px=8).read(0), picture(10, 20, 0)[:, 1:9, 6:14])
+    with pytest.raises(InputError, match="20x10 px, too small for a crop of 12 px"):
+        from_folder(tmp_path, crop_px=12).read(0)
     (tmp_path / "wide.png").write_bytes((tmp_path / "wide.png").read_bytes()[:60])
     with pytest.raises(FormatError, match="damaged"):
         from_folder(tmp_path).read(0)

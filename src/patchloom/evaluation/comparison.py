@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 
@@ -65,12 +66,13 @@ class _Case:
         warned = replace(estimate, warnings=(*estimate.warnings, *self.warnings))
         return Figure(name, warned, self.space, self.sides)
 
-    def against(self, measure: Callable[[Matrix, Matrix], float], resamples: int) -> AgainstFloor:
+    def frechet_against_floor(self, resamples: int) -> AgainstFloor:
         return against_floor(
             self.real,
             self.synthetic,
-            measure,
+            frechet,
             self.trials,
+            bounds=(0, inf),
             resamples=resamples,
             level=self.effort.level,
             seed=self.effort.seed,
@@ -170,7 +172,7 @@ def _axes_entries(case: _Case, training: Features | None) -> tuple[Entry, ...]:
     except InputError as error:
         return tuple(Absent(name, str(error)) for name in names)
     along = replace(case, real=axes.project(case.real), synthetic=axes.project(case.synthetic))
-    found = along.against(frechet, case.effort.resamples)
+    found = along.frechet_against_floor(case.effort.resamples)
     return case.figure(names[0], replace(found.estimate, how=str(axes))), _over_floor(case, names[1], found, str(axes))
 
 
@@ -192,7 +194,7 @@ def _over_floor(case: _Case, name: str, found: AgainstFloor, how: str) -> Entry:
 def _full_entries(case: _Case) -> tuple[Entry, ...]:
     """In all dimensions: at the floor's N with its floor, and of all images, as other papers print it."""
     dim = case.real.shape[1]
-    found = case.against(frechet, case.effort.full_resamples).estimate
+    found = case.frechet_against_floor(case.effort.full_resamples).estimate
     found = replace(found, how=f"all {dim} dimensions", warnings=frechet_warnings(found.n[0], dim))
     real = case.real[case.judged_by]
     n = (len(real), len(case.synthetic))
@@ -238,7 +240,8 @@ def _near(case: _Case, name: str, found: list[Neighbourhoods], floors: list[Neig
     words = f"bootstrap, {len(spread)} resamples over {len(found)} splits, the other side's images held fixed"
     floor = floor_of([float(getattr(one, name)) for one in floors], n)
     value = float(values.mean())
-    return Estimate(value, (n, n), centred(value, spread, case.effort.level, words), floor)
+    bounds = (0.0, inf if name == "density" else 1.0)
+    return Estimate(value, (n, n), centred(value, spread, case.effort.level, words, bounds=bounds), floor)
 
 
 def _means(case: _Case, name: str, trial: Trial, found: Neighbourhoods, repeats: int) -> Matrix:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -150,6 +151,7 @@ def against_floor(
     measure: Measure,
     cases: Sequence[Trial],
     *,
+    bounds: tuple[float, float] = (-inf, inf),
     resamples: int = 100,
     level: float = LEVEL,
     seed: int = 0,
@@ -159,7 +161,7 @@ def against_floor(
     """Means over the trials of measure(B, S) and measure(B, A), and the ratio of the two means.
 
     For the interval S, A and B of every trial are drawn anew from themselves, by groups where there are some, and
-    `spread_of_mean` turns the spread of one trial's figure into that of the mean.
+    `spread_of_mean` turns the spread of one trial's figure into that of the mean. `bounds` is the measure's range.
     """
     first, second = checked_pair(real, synthetic)
     pairs = np.array([_measured(first, second, measure, (t.synthetic, t.source, t.reference)) for t in cases])
@@ -174,13 +176,15 @@ def against_floor(
     words = f"bootstrap, {sum(map(len, draws))} resamples of {n} images a side over {len(cases)} splits"
     spread = spread_of_mean([one[:, 0] for one in draws], pairs[:, 0], share)
     floor = floor_of([float(v) for v in pairs[:, 1]], n)
-    estimate = Estimate(value, (n, n), centred(value, spread, level, words), floor)
+    estimate = Estimate(value, (n, n), centred(value, spread, level, words, bounds=bounds), floor)
     if floor.low <= 0 or min(one[:, 1].min() for one in draws) <= 0:
         return AgainstFloor(estimate, None)
     ratio = value / floor.value
     spread = spread_of_mean([one[:, 0] / one[:, 1] for one in draws], pairs[:, 0] / pairs[:, 1], share)
     how = "figure over real-against-real floor"
-    return AgainstFloor(estimate, Estimate(ratio, (n, n), centred(ratio, spread, level, words), how=how))
+    return AgainstFloor(
+        estimate, Estimate(ratio, (n, n), centred(ratio, spread, level, words, bounds=(0, inf)), how=how)
+    )
 
 
 def shared_out(resamples: int, cases: int) -> list[int]:

@@ -10,6 +10,7 @@ figure of this N varies, which is what a floor of the same N can be compared wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,17 +48,28 @@ def resamples(n: int, repeats: int, seed: int, groups: Groups | None = None) -> 
     return (np.repeat(np.arange(n), counts) for counts in resampled_counts(n, repeats, seed, groups))
 
 
-def centred(value: float, draws: Sequence[float] | NDArray[Any], level: float, method: str) -> Interval:
-    """The value plus the spread of the draws about their mean: quantiles, or 1.96 deviations where draws are few."""
+def centred(
+    value: float,
+    draws: Sequence[float] | NDArray[Any],
+    level: float,
+    method: str,
+    *,
+    bounds: tuple[float, float] = (-inf, inf),
+) -> Interval:
+    """The value plus the spread of the draws about their mean: quantiles, or 1.96 deviations where draws are few.
+
+    The ends are kept within `bounds`, the range that the quantity has at all.
+    """
     spread = np.asarray(draws, dtype=np.float64)
     spread = spread - spread.mean()
     if len(spread) < 2 or not np.isfinite(spread).all():
         raise InputError(f"an interval needs at least two finite resampled values, found {len(spread)}")
     if len(spread) >= FEW_DRAWS:
-        low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(value + float(low), value + float(high), level, method)
-    reach = normal_quantile(level) * float(spread.std(ddof=1))
-    return Interval(value - reach, value + reach, level, f"{method}, normal")
+        down, up = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+    else:
+        up = normal_quantile(level) * spread.std(ddof=1)
+        down, method = -up, f"{method}, normal"
+    return Interval(max(value + float(down), bounds[0]), min(value + float(up), bounds[1]), level, method)
 
 
 def normal_quantile(level: float) -> float:

@@ -49,11 +49,14 @@ def from_arrays(
     return Patches(name, codec, len(arrays), lambda number: _square(arrays[number], f"{name}[{number}]"), groups)
 
 
-def from_folder(folder: str | Path, *, group_of: Callable[[Path], str] | None = None) -> Patches:
+def from_folder(
+    folder: str | Path, *, crop_px: int | None = None, group_of: Callable[[Path], str] | None = None
+) -> Patches:
     """Every picture in a folder (not below it), in the order of names. `group_of` names a picture's patient or place.
 
-    Raises MissingError for no such folder, InputError where it holds no picture, and while reading FormatError for a
-    damaged file, InputError for a picture that is not square.
+    With `crop_px` the centre square of that side is taken of each. Raises MissingError for no such folder, InputError
+    where it holds no picture, and while reading FormatError for a damaged file, InputError for a picture that is not
+    square or smaller than the crop.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -63,7 +66,9 @@ def from_folder(folder: str | Path, *, group_of: Callable[[Path], str] | None = 
         raise InputError(f"folder `{folder}` holds no picture ({', '.join(SUFFIXES)})")
     groups = None if group_of is None else np.array([group_of(path) for path in paths])
     codec = " + ".join(sorted({codec_of(path) for path in paths}))
-    return Patches(folder.name, codec, len(paths), lambda number: _square(_read(paths[number]), paths[number]), groups)
+    return Patches(
+        folder.name, codec, len(paths), lambda number: _square(_read(paths[number], crop_px), paths[number]), groups
+    )
 
 
 def crops(field: Field, boxes: Sequence[Box], name: str, *, codec: str = IN_MEMORY) -> Patches:
@@ -137,15 +142,20 @@ def _is_lossy(codec: str) -> bool:
     return any(word in (compression if bracket else codec) for word in _LOSSY)
 
 
-def _read(path: Path) -> UInt8:
+def _read(path: Path, crop_px: int | None) -> UInt8:
     with open_raster(path) as raster:
-        return raster.read(raster.frame.box)
+        whole = raster.frame.box
+        if crop_px is None:
+            return raster.read(whole)
+        if crop_px > min(whole.shape):
+            raise InputError(f"`{path}` is {whole.width}x{whole.height} px, too small for a crop of {crop_px} px")
+        return raster.read(Box((whole.height - crop_px) // 2, (whole.width - crop_px) // 2, crop_px, crop_px))
 
 
 def _square(picture: NDArray[Any], what: object) -> UInt8:
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or picture.shape[1] != picture.shape[2]:
         raise InputError(
             f"`{what}`: expected a square RGB picture, uint8 (3, h, h), found {picture.dtype} {picture.shape}; "
-            "cut square crops from it first"
+            "take a centre crop with crop_px, or cut crops from it"
         )
     return picture
