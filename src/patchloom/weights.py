@@ -22,6 +22,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, st
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
         save_file(tensors, part, metadata)
+        part.chmod(0o644)  # safetensors leaves its files to their owner alone
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
@@ -57,6 +58,12 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> N
         listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in faults.items() if names)
         raise FormatError(f"{where} does not fit the network that its record describes: {listed}")
     module.load_state_dict(tensors)
+
+
+def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A module's tensors for a file: parameters in a dtype, buffers, which are constants, as they are."""
+    parameters = dict(module.named_parameters())
+    return {name: value.to(dtype) if name in parameters else value for name, value in module.state_dict().items()}
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from patchloom import records, weights
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
 from patchloom.errors import FormatError
@@ -22,10 +24,10 @@ class AutoencoderRecord:
     convolutional: ConvolutionalShape
 
 
-def save_autoencoder(network: ConvolutionalAutoencoder, folder: Path) -> None:
-    """Write the folder; each file appears whole."""
+def save_autoencoder(network: ConvolutionalAutoencoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the folder, its weights in a dtype (the latents' constants stay float32); each file appears whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights.write_tensors(network.state_dict(), folder / WEIGHTS)
+    weights.write_tensors(weights.rounded(network, dtype), folder / WEIGHTS)
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(records.dump(AutoencoderRecord(FORMAT, network.shape)), indent=2) + "\n")
     part.replace(folder / RECORD)

@@ -32,9 +32,7 @@ def save_denoiser(
 ) -> None:
     """Write the folder, its weights in a dtype (the constants of the embeddings stay float32)."""
     folder.mkdir(parents=True, exist_ok=True)
-    constants = dict(network.named_buffers())
-    tensors = {name: value if name in constants else value.to(dtype) for name, value in network.state_dict().items()}
-    weights.write_tensors(tensors, folder / WEIGHTS)
+    weights.write_tensors(weights.rounded(network, dtype), folder / WEIGHTS)
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(records.dump(DenoiserRecord(FORMAT, network.shape, parametrisation)), indent=2) + "\n")
     part.replace(folder / RECORD)

@@ -64,7 +64,7 @@ class AutoencoderTask:
         """Write the averaged weights as an autoencoder folder, its constants measured on the training data."""
         network = _network(averaged)
         measure_constants(network, self.pixels)
-        save_autoencoder(network, folder / "autoencoder")
+        save_autoencoder(network, folder / "autoencoder", torch.bfloat16)
 
     def _crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
         side, device = self.config.crop_px, index.device
