@@ -173,10 +173,9 @@ class _Segments:
 
     def __init__(self, path: Path, file: Any, page: Any) -> None:
         self._path, self._file, self._page = path, file.filehandle, page
-        self._height, self._width = (page.tilelength, page.tilewidth) if page.is_tiled else page.chunks[-3:-1]
+        strip = (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+        self._height, self._width = (page.tilelength, page.tilewidth) if page.is_tiled else strip
         self._planes = page.samplesperpixel if int(page.planarconfig) == 2 else 1
-        if not page.is_tiled:
-            self._height, self._width = page.rowsperstrip, page.imagewidth
         self._down = -(-page.imagelength // self._height)
         self._across = -(-page.imagewidth // self._width)
         self._kept: OrderedDict[int, UInt8] = OrderedDict()
