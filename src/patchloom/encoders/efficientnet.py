@@ -30,7 +30,8 @@ def efficientnet_lite0(
     """EfficientNet-Lite0 (Tan and Le, 2019; Lite variants 2020): 1280-d, the last feature map's mean over space.
 
     The network is convolutional, so it takes pictures of any size: `input_px` 128 sees cells of 128 px as they are,
-    at a third of the work. Embeddings of another input are another encoder's, and have another name. Raises DependencyError where its two packages are not installed.
+    at a third of the work. Embeddings of another input are another encoder's, and have another name.
+    Raises DependencyError where its two packages are not installed.
     """
     network, weights = _network()
     transform = Transform(input_px, input_px, MEAN, STD)

@@ -9,7 +9,22 @@ from torch import Tensor, nn
 
 from patchloom.encoders.encoder import EncoderSpec
 from patchloom.encoders.pixels import Transform
-from patchloom.errors import FormatError
+from patchloom.errors import FormatError, InputError
+
+
+def width(network: nn.Module, embed: Callable[[Tensor], Tensor], input_px: int, name: str) -> int:
+    """Length of the embedding of one black picture; FormatError where the network does not take such a picture."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            embedding = embed(torch.zeros(1, 3, input_px, input_px))
+    except (RuntimeError, ValueError) as error:
+        raise FormatError(f"encoder `{name}` does not take pictures of {input_px} px: {error!s:.300}") from error
+    if embedding.ndim != 2:
+        raise FormatError(
+            f"encoder `{name}` gives an array of shape {tuple(embedding.shape)}, not one vector a picture"
+        )
+    return int(embedding.shape[1])
 
 
 class NetworkEncoder:
@@ -29,6 +44,8 @@ class NetworkEncoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise InputError(f"an encoder computes in float32, bfloat16 or float16, not {dtype}")
         self._spec = spec
         self._transform = transform
         self._embed = embed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ DEFAULT = "efficientnet-lite0"
 
 ENCODERS: dict[str, Callable[[torch.device | str, torch.dtype], Encoder]] = {
     DEFAULT: efficientnet_lite0,
+    f"{DEFAULT}-128": partial(efficientnet_lite0, input_px=128),
 }
 
 
