@@ -62,7 +62,8 @@ class Image:
     geo: GeoReference | None
 
 
-Advance = Callable[[int], None]
+Advance = Callable[[int, int], None]
+"""(done, total)."""
 
 
 def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Run[GridCondition]:
@@ -98,19 +99,16 @@ def generate(
 
     `order` is how the canvas is made: all of it stage by stage, or in bands as the reader goes down; small canvases
     take the first, large ones the second. Both give the same pixels. `progress` hears of finished windows.
+    In bands they are made while pixels are read.
     """
     settings = settings or Settings()
     run = plan_run(pipeline, grid, settings)
+    counted = figures(run, pipeline.record.factor)
     planes = max(stage.planes for stage in run.stages)
     small = 2 * 4 * planes * run.latents.channels * run.latents.box.area < _IN_MEMORY
     weave = weave_canvas if (order or ("canvas" if small else "down")) == "canvas" else weave_down
-    pixels = decode_field(
-        weave(run, store, progress),
-        pipeline.autoencoder,
-        device=pipeline.device,
-        pixel_size=pipeline.pixel_size,
-    )
-    counted = figures(run, pipeline.record.factor)
+    latents = weave(run, store, _summed(progress, counted.windows + counted.background_windows))
+    pixels = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
     return Image(pixels, counted, provenance(pipeline, grid, settings, counted), georeference(pipeline, grid))
 
 
@@ -131,7 +129,7 @@ def write(
         quality=quality,
         geo=geo,
         provenance=image.provenance,
-        progress=progress,
+        progress=_summed(progress, image.pixels.frame.height),
     )
 
 
@@ -170,6 +168,20 @@ def georeference(pipeline: Pipeline, grid: EmbeddingGrid) -> GeoReference | None
     x, y = geo.at(*grid.origin)
     a, b, _, d, e, _ = geo.transform
     return GeoReference(geo.crs, (a, b, x, d, e, y))
+
+
+def _summed(progress: Advance | None, total: int) -> Callable[[int], None] | None:
+    """A function of how many were finished since the last call, for one of how many are."""
+    if progress is None:
+        return None
+    done = 0
+
+    def add(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    return add
 
 
 def _chosen(pipeline: Pipeline, settings: Settings) -> Settings:

@@ -1,0 +1,60 @@
+"""The embedding grid of a slide as a pipeline wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from patchloom.encoders.embed import BATCH, Advance
+from patchloom.encoders.encoder import Encoder
+from patchloom.encoders.registry import load_encoder
+from patchloom.encoders.slide import MIN_VALID, embed_slide
+from patchloom.errors import MismatchError
+from patchloom.geometry import Box, PixelSize
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.pipelines.record import PipelineRecord
+from patchloom.rasters.cells import Mode
+
+
+def encoder_of(record: PipelineRecord, device: torch.device | str, dtype: torch.dtype) -> Encoder:
+    """The encoder that a pipeline was trained with. Raises MismatchError where its weights are others here."""
+    encoder = load_encoder(record.encoder.name, device, dtype)
+    if encoder.spec.digest != record.encoder.digest:
+        raise MismatchError(
+            f"encoder `{encoder.spec.name}` has weights {encoder.spec.digest[:19]} here, pipeline `{record.name}` was "
+            f"trained with {record.encoder.digest[:19]}; install the version it names"
+        )
+    return encoder
+
+
+def embed_reference(
+    record: PipelineRecord,
+    encoder: Encoder,
+    slide: Path,
+    *,
+    stride_px: int | None = None,
+    source_pixel_size: PixelSize | None = None,
+    region: Box | None = None,
+    mode: Mode = "auto",
+    min_valid: float = MIN_VALID,
+    batch: int = BATCH,
+    progress: Advance | None = None,
+) -> EmbeddingGrid:
+    """Embed a slide at the pipeline's pixel size, in cells of its field of view; raises what `embed_slide` raises.
+
+    Without a stride, cells lie as close as the pipeline was trained for: the denser, the closer the layout is followed.
+    """
+    return embed_slide(
+        slide,
+        encoder,
+        pixel_size=PixelSize.parse(record.pixel_size),
+        source_pixel_size=source_pixel_size,
+        cell_px=record.condition.cell_px,
+        stride_px=stride_px or min(record.condition.strides_px),
+        region=region,
+        mode=mode,
+        min_valid=min_valid,
+        batch=batch,
+        progress=progress,
+    )
