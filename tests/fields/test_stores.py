@@ -148,6 +148,17 @@ def test_a_write_torn_at_any_byte_loses_that_tile_alone(tmp_path: Path, name: st
         assert path.read_bytes() == whole, "after the tile is put again the bytes are those of an unbroken run"
 
 
+def test_records_of_lost_tiles_do_not_come_back_when_the_file_has_grown_again(tmp_path: Path) -> None:
+    with DirectoryStore(tmp_path / "s", RUN) as store:
+        for index in range(3):
+            store.put("k", index, tile(index))
+    os.truncate(tmp_path / "s/tiles/k.tiles", tile(0).nbytes)
+    with DirectoryStore(tmp_path / "s", RUN) as store:
+        store.put("k", 9, tile(9, size=20))
+    with DirectoryStore(tmp_path / "s", RUN) as store:
+        assert [store.has("k", index) for index in (0, 1, 2, 9)] == [True, False, False, True]
+
+
 def test_a_damaged_tile_is_missing_not_wrong(tmp_path: Path) -> None:
     with DirectoryStore(tmp_path / "s", RUN) as store:
         store.put("k", 0, tile(0))
