@@ -21,6 +21,7 @@ from patchloom.grids.file import read_grid
 from patchloom.machine import choose_device, choose_dtype
 from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import Settings, generate, write
+from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
@@ -39,12 +40,14 @@ def demo(out: Path, bars: Bars, *, seed: int = 0, device: str = "auto", dtype: s
     place = choose_device(device)
     pipeline = load_pipeline(PIPELINE, place, choose_dtype(dtype, place))
     grid = read_grid(GRID)
+    cost = estimate(pipeline, grid, Settings(seed=seed))
     with bars("generate") as advance:
-        image = generate(pipeline, grid, Settings(seed=seed), progress=advance)
+        told = _counted(advance, cost.windows + cost.background_windows)
+        image = generate(pipeline, grid, Settings(seed=seed), progress=told)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in ("demo.tif", "demo.png", "demo.json")]
     with bars("write") as advance:
-        write(image, paths[0], compression="deflate", progress=advance)
+        write(image, paths[0], compression="deflate", progress=_counted(advance, cost.canvas_px[0]))
     with open_raster(paths[0]) as made, open_raster(REFERENCE, pipeline.pixel_size) as reference:
         write_image(made, paths[1], provenance=image.provenance)
         with bars("compare") as advance:
@@ -63,6 +66,18 @@ def demo(out: Path, bars: Bars, *, seed: int = 0, device: str = "auto", dtype: s
     }
     paths[2].write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return facts
+
+
+def _counted(advance: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """A bar told (done, total) as a function of how many were finished since the last call."""
+    done = 0
+
+    def add(more: int) -> None:
+        nonlocal done
+        done += more
+        advance(done, total)
+
+    return add
 
 
 def likeness(found: Similarity) -> dict[str, Any]:

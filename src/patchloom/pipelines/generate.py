@@ -62,8 +62,8 @@ class Image:
     geo: GeoReference | None
 
 
-Advance = Callable[[int, int], None]
-"""(done, total)."""
+Advance = Callable[[int], None]
+"""How many windows or rows were finished since the last call."""
 
 
 def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Run[GridCondition]:
@@ -107,7 +107,7 @@ def generate(
     planes = max(stage.planes for stage in run.stages)
     small = 2 * 4 * planes * run.latents.channels * run.latents.box.area < _IN_MEMORY
     weave = weave_canvas if (order or ("canvas" if small else "down")) == "canvas" else weave_down
-    latents = weave(run, store, _summed(progress, counted.windows + counted.background_windows))
+    latents = weave(run, store, progress)
     pixels = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
     return Image(pixels, counted, provenance(pipeline, grid, settings, counted), georeference(pipeline, grid))
 
@@ -129,7 +129,7 @@ def write(
         quality=quality,
         geo=geo,
         provenance=image.provenance,
-        progress=_summed(progress, image.pixels.frame.height),
+        progress=progress,
     )
 
 
@@ -168,20 +168,6 @@ def georeference(pipeline: Pipeline, grid: EmbeddingGrid) -> GeoReference | None
     x, y = geo.at(*grid.origin)
     a, b, _, d, e, _ = geo.transform
     return GeoReference(geo.crs, (a, b, x, d, e, y))
-
-
-def _summed(progress: Advance | None, total: int) -> Callable[[int], None] | None:
-    """A function of how many were finished since the last call, for one of how many are."""
-    if progress is None:
-        return None
-    done = 0
-
-    def add(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(done, total)
-
-    return add
 
 
 def _chosen(pipeline: Pipeline, settings: Settings) -> Settings:
