@@ -105,7 +105,7 @@ class TestBlendedWeaveIsAField(FieldLaws):
 
 class TestWeaveInAForgetfulStoreIsAField(FieldLaws):
     def field(self) -> Field:
-        return chain(picture(37, 29), MemoryStore(limit_bytes=2000))[-1]
+        return chain(picture(37, 29), MemoryStore(limit_bytes=12_000))[-1]
 
 
 def chain(array: NDArray[Any], store: MemoryStore, batch: int = 4) -> list[Weave]:
