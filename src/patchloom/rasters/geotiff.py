@@ -32,7 +32,7 @@ class GeoTiffSource:
         self._levels = [_open(path, None)]
         first = self._levels[0]
         try:
-            self._levels += [_open(path, level) for level in _overviews(first)]
+            self._levels += _overviews(path, first)
             for dtype in first.dtypes:
                 need_8_bit(path, dtype)
             self._bands, self._palette = _bands(first)
@@ -93,11 +93,15 @@ def _open(path: Path, overview: int | None) -> Any:
         raise FormatError(f"`{path}` cannot be opened as a GeoTIFF, it may be truncated: {error}") from None
 
 
-def _overviews(dataset: Any) -> list[int]:
+def _overviews(path: Path, first: Any) -> Iterator[Any]:
     """The overviews that may be read in place of finer pixels: not those made by picking the nearest."""
-    if dataset.tags().get("OVR_RESAMPLING_ALG", "").upper().startswith("NEAREST"):
-        return []
-    return list(range(len(dataset.overviews(1))))
+    for index in range(len(first.overviews(1))):
+        overview = _open(path, index)
+        how = first.tags().get("OVR_RESAMPLING_ALG") or overview.tags(1).get("RESAMPLING", "")
+        if how.upper().startswith("NEAREST"):
+            overview.close()
+        else:
+            yield overview
 
 
 def _bands(dataset: Any) -> tuple[tuple[int, ...], UInt8 | None]:
