@@ -15,7 +15,7 @@ from patchloom.errors import InputError
 from patchloom.networks.ldm_layers import GROUPS, Grow, Residual, Shrink, Transformer, timestep_waves
 from patchloom.networks.ldm_tokens import TokenCondition
 
-_MOST = 1 << 16  # of anything: no such network was ever trained, and a number like it is a mistake
+_MOST, _MOST_BLOCKS, _MOST_LEVELS = 1 << 16, 1024, 12  # beyond anything ever trained: a mistake, or a trap
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,10 @@ class LatentUNetShape:
         numbers = (self.channels, self.width, self.depth, self.context, *self.multipliers, *self.blocks)
         if not self.multipliers or len(self.blocks) != len(self.multipliers):
             raise InputError(f"a U-Net needs a number of blocks for each of its levels: {self}")
-        if not all(0 < number <= _MOST for number in numbers) or sum(self.blocks) * self.depth > _MOST:
+        if not all(0 < number <= _MOST for number in (*numbers, *self.widths)):
             raise InputError(f"the sizes of a U-Net are from 1 to {_MOST}: {self}")
+        if len(self.multipliers) > _MOST_LEVELS or sum(self.blocks) * self.depth > _MOST_BLOCKS:
+            raise InputError(f"a U-Net has at most {_MOST_LEVELS} levels and {_MOST_BLOCKS} blocks: {self}")
         if (self.heads is None) == (self.head_width is None):
             raise InputError("say either how many heads a transformer has or how wide a head is, not both")
         for level, width in enumerate(self.widths):

@@ -24,8 +24,8 @@ class UNetShape:
 
     channels: int = 8  # of a latent
     embedding: int = 1280  # length of a cell's embedding
-    widths: tuple[int, ...] = (64, 192, 384)
-    blocks: tuple[int, ...] = (1, 2, 3)
+    widths: tuple[int, ...] = (96, 192, 384)
+    blocks: tuple[int, ...] = (1, 2, 4)  # on the way down, and again on the way up from all but the last level
     condition: int = 128  # channels of the condition's field
 
     def __post_init__(self) -> None:
@@ -44,15 +44,16 @@ class UNet(nn.Module):
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
         self.shape = shape
-        widths, depth = shape.widths, len(shape.widths)
+        widths = shape.widths
         self.cells = CellField(shape.embedding, shape.condition)
         self.noise = NoiseEmbedding(shape.condition)
         self.enter = nn.Conv2d(shape.channels, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
-        for level in range(depth):
-            self.down.append(_level(widths[level], widths[level], shape.blocks[level], shape.condition))
-            self.up.append(_level(2 * widths[level], widths[level], shape.blocks[level], shape.condition))
+        for width, blocks in zip(widths, shape.blocks, strict=True):
+            self.down.append(_level(width, width, blocks, shape.condition))
+        for width, blocks in zip(widths[:-1], shape.blocks, strict=False):
+            self.up.append(_level(2 * width, width, blocks, shape.condition))
         for fine, coarse in pairwise(widths):
             self.shrink.append(nn.Conv2d(fine, coarse, 2, stride=2))
             self.grow.append(nn.Conv2d(coarse, 4 * fine, 1))
@@ -70,9 +71,8 @@ class UNet(nn.Module):
             x = blocks(x, fields[level])
             skips.append(x)
         for level in reversed(range(len(self.up))):
+            x = F.pixel_shuffle(self.grow[level](x), 2)
             x = self.up[level](torch.cat([x, skips[level]], dim=1), fields[level])
-            if level:
-                x = F.pixel_shuffle(self.grow[level - 1](x), 2)
         return self.leave(x)  # type: ignore[no-any-return]
 
     def _fields(self, x: Tensor, label: Tensor, condition: GridCondition) -> list[Tensor]:
