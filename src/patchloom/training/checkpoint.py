@@ -28,7 +28,7 @@ class Progress:
 
 
 def save(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, progress: Progress, config: str) -> None:
-    """Write the run's state under its final name once it is whole."""
+    """Write the run's state under its final name once it is whole. Raises CapacityError on a full disk."""
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.module.state_dict().items()}
     tensors |= _moments(module, optimiser)
@@ -42,21 +42,24 @@ def restore(folder: Path, module: nn.Module, average: Average, optimiser: AdamW,
     Raises MismatchError where the checkpoint is of another config, FormatError where the file is damaged.
     """
     path = folder / NAME
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("config") != config:
-                raise MismatchError(
-                    f"`{path}` was written by a run with another network or data than this config asks for; "
-                    "give the new run another `output` folder"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise FormatError(f"checkpoint `{path}` is damaged ({error}); delete it to start the run anew") from None
-    module.load_state_dict(_part(tensors, "module."))
-    average.module.load_state_dict(_part(tensors, "average."))
+    metadata, tensors = _read(path)
+    if metadata.get("config") != config:
+        raise MismatchError(
+            f"`{path}` was written by a run with another network or data than this config asks for; "
+            "give the new run another `output` folder"
+        )
+    weights.load_exactly(module, _part(tensors, "module."), f"`{path}`")
+    weights.load_exactly(average.module, _part(tensors, "average."), f"`{path}`")
     _restore_moments(module, optimiser, tensors)
     return Progress(**json.loads(metadata["progress"]))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except SafetensorError as error:
+        raise FormatError(f"checkpoint `{path}` is damaged ({error}); delete it to start the run anew") from None
 
 
 def _moments(module: nn.Module, optimiser: AdamW) -> dict[str, Tensor]:
@@ -69,8 +72,18 @@ def _restore_moments(module: nn.Module, optimiser: AdamW, tensors: dict[str, Ten
         for key in ("step", "exp_avg", "exp_avg_sq"):
             saved = tensors.get(f"optimiser.{key}.{name}")
             if saved is not None:
-                device = torch.device("cpu") if key == "step" else parameter.device
-                optimiser.state[parameter][key] = saved.to(device)
+                optimiser.state[parameter][key] = _like(saved, parameter, key)
+
+
+def _like(saved: Tensor, parameter: nn.Parameter, key: str) -> Tensor:
+    """A saved moment where the fused optimiser wants it: on the parameter's device, and in its memory order.
+
+    The file holds rows in order; the fused step walks parameter and moments side by side in memory, and would give
+    each weight of a channels-last convolution another weight's moments.
+    """
+    if key == "step":
+        return saved.to(parameter.device)
+    return torch.empty_like(parameter, requires_grad=False).copy_(saved)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
