@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.weights import file_digest
 from patchloom.errors import FormatError, InputError, MissingError
+from patchloom.testing.encoders import EncoderLaws
 
 transformers = pytest.importorskip("transformers")
 
@@ -93,6 +95,15 @@ def test_each_kind_gives_what_transformers_gives(saved: dict[str, Path], kind: s
         output = network((resized[:, :, 4:36, 4:36] / 255 - mean) / std)
     expected = output.pooler_output.flatten(1) if kind[:4] in ("conv", "resn") else output.last_hidden_state[:, 0]
     torch.testing.assert_close(encoder(pixels), expected, atol=1e-4, rtol=1e-4)
+
+
+class TestDinov2(EncoderLaws):
+    @pytest.fixture(autouse=True)
+    def _folder(self, saved: dict[str, Path]) -> None:
+        self.folder = saved["dinov2"]
+
+    def encoder(self) -> Encoder:
+        return load_encoder(str(self.folder))
 
 
 def test_loading_is_silent(saved: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
