@@ -5,22 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from patchloom.cli.main import main
 from patchloom.grids.file import read_grid
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    """A picture of 96 x 128 px (height x width) that does not state its pixel size."""
-    path = tmp_path / "picture.png"
-    pixels = np.random.default_rng(0).integers(60, 220, (96, 128, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def embed(*arguments: str | Path) -> tuple[int, str, list[str]]:
@@ -74,7 +62,6 @@ def test_a_region_outside_is_refused(picture: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_encoder_is_told_its_neighbour(picture: Path, tmp_path: Path) -> None:
     status, _, errors = embed(picture, "-o", tmp_path / "a.grid", "--encoder", "efficientnet-lite")
-    assert (status, errors) == (
-        1,
-        ["Error: there is no encoder `efficientnet-lite`; did you mean `efficientnet-lite0`?"],
-    )
+    assert status == 1
+    assert errors[-1].startswith("Error: there is no encoder `efficientnet-lite`")
+    assert errors[-1].endswith("did you mean `efficientnet-lite0`?")

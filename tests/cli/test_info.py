@@ -10,11 +10,13 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
+from patchloom import records
 from patchloom.cli.main import main
 from patchloom.geometry import PixelSize
 from patchloom.grids.file import write_grid
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.spec import EncoderSpec
+from patchloom.pipelines.record import ConditionSpec, PipelineRecord, Training
 
 
 def info(*arguments: str | Path) -> tuple[int, list[str], list[str]]:
@@ -22,14 +24,34 @@ def info(*arguments: str | Path) -> tuple[int, list[str], list[str]]:
     return result.exit_code, result.stdout.splitlines(), result.stderr.splitlines()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("pipeline.json", "pipeline"), ("dataset.json", "dataset")])
-def test_a_folder_says_what_its_record_says(tmp_path: Path, name: str, kind: str) -> None:
-    record = {"format": 1, "patch_px": 256, "encoder": {"name": "uni"}}
-    (tmp_path / name).write_text(json.dumps(record))
-    assert info(tmp_path) == (0, [f"kind: {kind}", "format: 1", "patch: 256 px", "encoder:", "  name: uni"], [])
+def test_a_dataset_counts_its_plots(tmp_path: Path) -> None:
+    plots = [{"name": name, "split": split} for name, split in (("a", "train"), ("b", "test"), ("c", "train"))]
+    record = {"format": 1, "patch_px": 256, "encoder": {"name": "uni"}, "plots": plots}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    said = [
+        "kind: dataset",
+        "format: 1",
+        "patch: 256 px",
+        "encoder:",
+        "  name: uni",
+        "plots:",
+        "  train: 2",
+        "  test: 1",
+    ]
+    assert info(tmp_path) == (0, said, [])
     status, lines, _ = info(tmp_path, "--json")
     assert status == 0
-    assert json.loads("\n".join(lines)) == {"kind": kind, **record}
+    assert json.loads("\n".join(lines)) == {"kind": "dataset", **record, "plots": {"train": 2, "test": 1}}
+
+
+def test_a_pipeline(tmp_path: Path) -> None:
+    spec = EncoderSpec("uni", 4, 224, (0.5,) * 3, (0.5,) * 3, "MIT", "sha256:" + "0" * 64)
+    condition, training = ConditionSpec(256, (128, 256)), Training("sections", "CC0-1.0", 10, 0.5, "a CPU")
+    record = PipelineRecord(1, "small", "0.5um", 256, 8, 4, spec, condition, (243, 242, 244), {}, training)
+    (tmp_path / "pipeline.json").write_text(json.dumps(records.dump(record)))
+    status, lines, _ = info(tmp_path)
+    assert status == 0
+    assert {"kind: pipeline", "name: small", "pixel size: 0.5um", "patch: 256 px", "  name: uni"} <= set(lines)
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
@@ -38,20 +60,26 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     message = (
-        f"Error: folder `{tmp_path}` holds neither pipeline.json nor dataset.json, so it is no pipeline and no dataset"
+        f"Error: folder `{tmp_path}` holds neither dataset.json nor pipeline.json, so it is no dataset and no pipeline"
     )
     assert info(tmp_path) == (1, [], [message])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "is not JSON: Expecting property name"), ("[1]", "should hold a JSON object, found [1]")],
+    ("name", "text", "message"),
+    [
+        ("dataset.json", "{", "is no record of a dataset: JSONDecodeError"),
+        ("dataset.json", "[1]", "is no record of a dataset"),
+        ("pipeline.json", "{", "is not JSON"),
+        ("pipeline.json", '{"formt": 1}', "unknown key `formt`; did you mean `format`?"),
+    ],
 )
-def test_a_broken_record(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "dataset.json").write_text(text)
+def test_a_broken_record(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
     status, lines, (error,) = info(tmp_path)
     assert (status, lines) == (1, [])
-    assert error.startswith(f"Error: `{tmp_path}/dataset.json` {message}")
+    assert f"{tmp_path}/{name}" in error
+    assert message in error
 
 
 def test_a_grid(tmp_path: Path) -> None:

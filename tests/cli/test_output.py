@@ -9,7 +9,7 @@ import pytest
 
 from patchloom.cli import progress as progress_module
 from patchloom.cli.output import emit
-from patchloom.cli.progress import progress
+from patchloom.cli.progress import counted, progress
 from patchloom.geometry import PixelSize
 
 FACTS: dict[str, Any] = {
@@ -59,7 +59,8 @@ def test_facts_as_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_progress_in_a_log_is_its_last_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("windows") as advance:
+    with progress() as bar:
+        advance = bar("windows")
         for done in range(1, 101):
             advance(done, 100)
     captured = capsys.readouterr()
@@ -68,7 +69,16 @@ def test_progress_in_a_log_is_its_last_line(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_long_run_says_where_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress_module, "LOG_SECONDS", 0.0)
-    with progress("windows") as advance:
+    with progress() as bar:
+        advance = bar("windows")
         advance(1, 3)
         advance(2, 3)
     assert capsys.readouterr().err.splitlines() == ["windows: 1 of 3", "windows: 2 of 3"]
+
+
+def test_units_are_added_up() -> None:
+    heard: list[tuple[int, int]] = []
+    more = counted(lambda done, total: heard.append((done, total)), 5)
+    for units in (2, 0, 3):
+        more(units)
+    assert heard == [(2, 5), (2, 5), (5, 5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,20 +14,30 @@ from patchloom.geometry import Box, PixelSize
 from patchloom.rasters import describe as describe_raster
 from patchloom.rasters.cells import Mode
 
+if TYPE_CHECKING:  # torch
+    import torch
+
+    from patchloom.encoders.encoder import Encoder
+    from patchloom.pipelines.record import PipelineRecord
+
+CELL_PX = 256
+
 
 @click.command()
 @click.argument("slide", type=options.FILE)
 @options.output("The grid to write, such as slide.grid.")
+@click.option("--pipeline", help="Cut cells as this pipeline needs them: its patch, pixel size and encoder.")
 @options.pixel_size
 @options.slide_pixel_size
 @options.region
+@click.option("--patch", "cell_px", type=click.IntRange(1), help=f"Side of a cell in px; default: {CELL_PX}.")
 @click.option(
-    "--patch", "cell_px", type=click.IntRange(1), default=256, show_default=True, help="Side of a cell in px."
+    "--stride",
+    "stride_px",
+    type=click.IntRange(1),
+    help="From one cell to the next in px; default: a patch, or the pipeline's own.",
 )
-@click.option(
-    "--stride", "stride_px", type=click.IntRange(1), help="From one cell to the next in px; default: a patch."
-)
-@click.option("--encoder", default="efficientnet-lite0", show_default=True, help="The encoder's name.")
+@click.option("--encoder", help="The encoder: its name, or a local folder; default: efficientnet-lite0.")
 @click.option(
     "--valid",
     "mode",
@@ -46,12 +57,13 @@ def embed(
     slide: Path,
     *,
     output: Path,
+    pipeline: str | None,
     pixel_size: PixelSize | None,
     slide_pixel_size: PixelSize | None,
     region: Box | None,
-    cell_px: int,
+    cell_px: int | None,
     stride_px: int | None,
-    encoder: str,
+    encoder: str | None,
     mode: Mode,
     min_valid: float,
     batch: int,
@@ -64,29 +76,60 @@ def embed(
     The slide is read by region and may be of any size. Cells with tissue, or with data, are cut at the pixel size
     asked for and encoded.
     """
-    from patchloom.encoders.registry import load_encoder
     from patchloom.encoders.slide import embed_slide
     from patchloom.grids.file import describe, write_grid
     from patchloom.machine import choose_device, choose_dtype
 
     place = choose_device(device)
-    network = load_encoder(encoder, place, choose_dtype(dtype, place))
-    with progress("embed") as advance:
+    record = _record(pipeline, pixel_size, cell_px, encoder, slide)
+    network = _encoder(record, encoder, place, choose_dtype(dtype, place))
+    own = slide_pixel_size or _unstated(slide, pixel_size)
+    if record is not None:
+        pixel_size, cell_px = PixelSize.parse(record.pixel_size), record.condition.cell_px
+        stride_px = stride_px or min(record.condition.strides_px)
+    with progress() as bar:
         grid = embed_slide(
             slide,
             network,
             pixel_size=pixel_size,
-            source_pixel_size=slide_pixel_size or _unstated(slide, pixel_size),
-            region=region,
-            cell_px=cell_px,
+            source_pixel_size=own,
+            cell_px=cell_px or CELL_PX,
             stride_px=stride_px,
+            region=region,
             mode=mode,
             min_valid=min_valid,
             batch=batch,
-            progress=advance,
+            progress=bar("embed"),
         )
     write_grid(grid, output)
     emit({"path": str(output), **describe(output)}, as_json)
+
+
+def _encoder(record: PipelineRecord | None, name: str | None, device: torch.device, dtype: torch.dtype) -> Encoder:
+    from patchloom.encoders.registry import DEFAULT, load_encoder
+    from patchloom.pipelines.reference import encoder_of
+
+    return load_encoder(name or DEFAULT, device, dtype) if record is None else encoder_of(record, device, dtype)
+
+
+def _record(
+    pipeline: str | None, pixel_size: PixelSize | None, cell_px: int | None, encoder: str | None, slide: Path
+) -> PipelineRecord | None:
+    """What the named pipeline needs; a usage error where another option says the same thing otherwise."""
+    from patchloom.pipelines.pipeline import read_record
+    from patchloom.pipelines.presets import find_pipeline
+
+    if pipeline is None:
+        return None
+    if (cell_px, encoder) != (None, None):
+        raise click.UsageError("--pipeline says which patch and encoder to take; leave out --patch and --encoder")
+    record = read_record(find_pipeline(pipeline))
+    if pixel_size is not None and _unstated(slide, pixel_size) is None:
+        raise click.UsageError(
+            f"--pipeline works at {record.pixel_size} and the slide states its own pixel size; leave out --pixel-size, "
+            "or give --slide-pixel-size where the slide is wrong"
+        )
+    return record
 
 
 def _unstated(slide: Path, pixel_size: PixelSize | None) -> PixelSize | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
+from patchloom import records
 from patchloom.cli import options
 from patchloom.cli.output import emit
 from patchloom.errors import FormatError, MissingError
 
-RECORDS = {"pipeline.json": "pipeline", "dataset.json": "dataset"}
+DATASET, PIPELINE = "dataset.json", "pipeline.json"
 
 
 @click.command()
@@ -45,17 +47,20 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    for name, kind in RECORDS.items():
-        if (path / name).is_file():
-            return {"kind": kind, **_record(path / name)}
-    raise FormatError(f"folder `{path}` holds neither {' nor '.join(RECORDS)}, so it is no pipeline and no dataset")
+    if (path / PIPELINE).is_file():
+        from patchloom.pipelines.record import PipelineRecord
+
+        return {"kind": "pipeline", **records.dump(records.read_json(PipelineRecord, path / PIPELINE))}
+    if (path / DATASET).is_file():
+        return {"kind": "dataset", **_dataset(path / DATASET)}
+    raise FormatError(f"folder `{path}` holds neither {DATASET} nor {PIPELINE}, so it is no dataset and no pipeline")
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _dataset(path: Path) -> dict[str, Any]:
+    """The record of a dataset, its plots counted instead of listed. The record's own class needs torch."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise FormatError(f"`{path}` should hold a JSON object, found {values!r:.80}")
-    return values
+        plots = Counter(plot["split"] for plot in values.pop("plots"))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FormatError(f"`{path}` is no record of a dataset: {error!r}") from None
+    return {**values, "plots": dict(plots)}

@@ -49,11 +49,25 @@ def _train() -> click.Command:
     return train
 
 
+def _sample() -> click.Command:
+    from patchloom.cli.sample import sample
+
+    return sample
+
+
+def _generate() -> click.Command:
+    from patchloom.cli.generate import generate
+
+    return generate
+
+
 VERBS: dict[str, Verb] = {
     "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
     "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
     "prepare": Verb("Make a training dataset from slides.", _prepare),
     "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
+    "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
+    "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
 }
 
 

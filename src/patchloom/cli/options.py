@@ -69,6 +69,11 @@ seed = click.option(
     show_default=True,
     help="The same seed makes the same output.",
 )
+steps = click.option("--steps", type=click.IntRange(1), help="Denoising steps; default: the pipeline's.")
+sampler = click.option("--sampler", metavar="NAME", help="Such as dpmpp-2m, ddim, heun; default: the pipeline's.")
+guidance = click.option(
+    "--guidance", type=float, metavar="SCALE", help="Classifier-free guidance, 1 is off; default: the pipeline's."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

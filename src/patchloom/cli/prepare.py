@@ -95,7 +95,8 @@ def prepare(
     place = choose_device(device)
     models = _models(encoder, autoencoder, place, choose_dtype(dtype, place))
     entries = _entries(slides, slide_pixel_size, val, test)
-    with progress("prepare") as advance:
+    with progress() as bar:
+        advance = bar("prepare")
         made = make(entries, output, preparation, models, lambda slide, done, total: advance(done, total), device=place)
     emit(_facts(output, made), as_json)
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line every half minute in a log file."""
+"""Progress on stderr: bars on a terminal, a line every half minute in a log file."""
 
 from __future__ import annotations
 
@@ -13,28 +13,47 @@ import click
 Advance: TypeAlias = Callable[[int, int], None]
 """(done, total): how many of how many units are finished. Rooms call it; they know no bar."""
 
+Bar: TypeAlias = Callable[[str], Advance]
+"""A label to the function that moves the bar beside it."""
+
 LOG_SECONDS = 30.0
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Advance]:
-    """A bar that `label` stands beside, as a function to call with (done, total)."""
+def progress() -> Iterator[Bar]:
+    """Bars for as long as the context lasts; the first word from a room makes its bar appear."""
     if sys.stderr.isatty():
-        with _bar(label) as advance:
-            yield advance
+        with _bars() as bar:
+            yield bar
     else:
-        yield _Log(label)
+        yield _Log
+
+
+def counted(advance: Advance, total: int) -> Callable[[int], None]:
+    """For rooms that say how many more units are finished: the function that adds them up."""
+    done = 0
+
+    def more(units: int) -> None:
+        nonlocal done
+        done += units
+        advance(done, total)
+
+    return more
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Advance]:
+def _bars() -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+        def bar(label: str) -> Advance:
+            task = bars.add_task(label, total=None, visible=False)
+            return lambda done, total: bars.update(task, completed=done, total=total, visible=True)
+
+        yield bar
 
 
 class _Log:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 
-import patchloom
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import karras
@@ -143,7 +142,6 @@ def provenance(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, coun
     """Where an image comes from: enough to make it again. No clock, no name of a machine."""
     return {
         "synthetic": True,
-        "software": f"patchloom {patchloom.__version__}",
         "pipeline": {"name": pipeline.record.name, "digest": pipeline.digest},
         "grid": {
             "digest": grid.digest(),

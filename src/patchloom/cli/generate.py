@@ -1,0 +1,153 @@
+"""`patchloom generate`: the large image."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from patchloom.cli import options
+from patchloom.cli.output import emit
+from patchloom.cli.progress import Advance, counted, progress
+from patchloom.geometry import Box, PixelSize
+
+if TYPE_CHECKING:  # torch
+    from patchloom.grids.grid import EmbeddingGrid
+    from patchloom.loom.figures import Figures
+    from patchloom.pipelines.pipeline import Pipeline
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--grid", "grid_path", type=options.FILE, help="The embedding grid to follow.")
+@click.option("--reference", type=options.FILE, help="A slide to embed and follow, in place of a grid.")
+@options.region
+@click.option(
+    "--slide-pixel-size",
+    "--pixel-size",
+    metavar="SIZE",
+    callback=options.parsed(PixelSize.parse),
+    help="The pixel size of the reference itself, where the file does not state it or is wrong.",
+)
+@click.option("--stride", "stride_px", type=click.IntRange(1), help="With --reference: between cells, in px.")
+@options.output("The image to write: .tif, .ome.tif or .png.")
+@options.seed
+@options.steps
+@options.sampler
+@options.guidance
+@click.option(
+    "--plan",
+    type=click.Choice(["halo", "shift", "average"]),
+    default="halo",
+    show_default=True,
+    help="How windows lie: cores with a halo on a moving lattice, without a halo, or the paper's averages.",
+)
+@click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: the pipeline's.")
+@click.option("--core", type=click.IntRange(1), help="Side of what is kept of a window; the stride of average.")
+@click.option("--sync", type=click.IntRange(1), default=1, show_default=True, help="Steps between two meetings.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Windows denoised at once.")
+@click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
+@click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
+@click.option("--work", type=options.FILE, help="Folder for the state of the run; default: beside the output.")
+@click.option("--dry-run", is_flag=True, help="Print what the run will cost, and make nothing.")
+@options.device
+@options.dtype
+@options.as_json
+def generate(
+    pipeline: str,
+    *,
+    grid_path: Path | None,
+    reference: Path | None,
+    region: Box | None,
+    slide_pixel_size: PixelSize | None,
+    stride_px: int | None,
+    output: Path,
+    seed: int,
+    steps: int | None,
+    sampler: str | None,
+    guidance: float | None,
+    plan: Literal["halo", "shift", "average"],
+    window: int | None,
+    core: int | None,
+    sync: int,
+    batch: int,
+    compression: Literal["jpeg", "deflate"] | None,
+    quality: int,
+    work: Path | None,
+    dry_run: bool,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Make the large image that a grid, or a reference slide, describes.
+
+    PIPELINE is a folder, or the name of a pipeline that comes with Patchloom. A georeferenced reference makes a
+    GeoTIFF. The same command goes on with an image that was interrupted.
+    """
+    from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.generate import Settings
+    from patchloom.pipelines.image_file import estimate, generate_file
+    from patchloom.pipelines.pipeline import load_pipeline
+
+    started = time.monotonic()
+    if grid_path is not None and (reference, region) != (None, None):
+        raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
+    place = choose_device(device)
+    loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
+    settings = Settings(seed, sampler, steps, guidance, plan=plan, window=window, core=core, sync=sync, batch=batch)
+    with progress() as bar:
+        grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
+        cost = estimate(loaded, grid, settings)
+        if not dry_run:
+            generate_file(
+                loaded,
+                grid,
+                output,
+                settings,
+                work=work,
+                compression=compression,
+                quality=quality,
+                windows=counted(bar("denoise"), cost.windows + cost.background_windows),
+                rows=counted(bar("write"), cost.canvas_px[0]),
+            )
+    facts = {"pixel_size": str(loaded.pixel_size), "size_px": list(cost.canvas_px), **_counts(cost)}
+    made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
+    emit({**facts, **made}, as_json)
+
+
+def _counts(cost: Figures) -> dict[str, float]:
+    return {
+        "windows": cost.windows,
+        "background_windows": cost.background_windows,
+        "network_evaluations": cost.network_evaluations,
+        "evaluations_per_block": cost.evaluations_per_block,
+    }
+
+
+def _grid(
+    pipeline: Pipeline,
+    path: Path | None,
+    reference: Path | None,
+    region: Box | None,
+    slide_pixel_size: PixelSize | None,
+    stride_px: int | None,
+    advance: Advance,
+) -> EmbeddingGrid:
+    from patchloom.grids.file import read_grid
+    from patchloom.pipelines.reference import embed_reference
+
+    if path is not None:
+        return read_grid(path)
+    if reference is None:
+        raise click.UsageError("say what the image should show: either --grid or --reference")
+    return embed_reference(
+        pipeline.record,
+        pipeline.encoder(),
+        reference,
+        stride_px=stride_px,
+        source_pixel_size=slide_pixel_size,
+        region=region,
+        progress=advance,
+    )

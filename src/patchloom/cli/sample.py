@@ -1,0 +1,120 @@
+"""`patchloom sample`: patches from embeddings, as a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from patchloom.cli import options
+from patchloom.cli.output import emit
+from patchloom.errors import InputError
+
+if TYPE_CHECKING:  # torch
+    from patchloom.grids.grid import EmbeddingGrid
+    from patchloom.pipelines.generate import Settings
+    from patchloom.pipelines.pipeline import Pipeline
+
+Cell = tuple[int, int]
+
+
+def _cell(text: str) -> Cell:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise InputError(f"cell `{text}` is not ROW,COL, as in 3,14")
+    return int(parts[0]), int(parts[1])
+
+
+def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Cell]:
+    read = options.parsed(_cell)
+    return [cell for value in values if (cell := read(ctx, param, value)) is not None]
+
+
+@click.command()
+@click.argument("pipeline")
+@click.option("--grid", "grid_path", type=options.FILE, required=True, help="The embedding grid to take cells from.")
+@options.output("The contact sheet to write, a .png.")
+@click.option("--count", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row.")
+@click.option(
+    "--cell", "cells", multiple=True, metavar="ROW,COL", callback=_cells, help="Take this cell; may be repeated."
+)
+@click.option("--variations", is_flag=True, help="Show one cell COUNT times, each from other noise.")
+@click.option("--between", is_flag=True, help="Show the way from one cell to another in COUNT steps, on one noise.")
+@click.option("--reference", type=options.FILE, help="The slide of the grid: its own patches in a row above.")
+@options.seed
+@options.steps
+@options.sampler
+@options.guidance
+@options.device
+@options.dtype
+@options.as_json
+def sample(
+    pipeline: str,
+    *,
+    grid_path: Path,
+    output: Path,
+    count: int,
+    cells: list[Cell],
+    variations: bool,
+    between: bool,
+    reference: Path | None,
+    seed: int,
+    steps: int | None,
+    sampler: str | None,
+    guidance: float | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """Make patches from embeddings, as a contact sheet.
+
+    Without --cell, cells are drawn by the seed. PIPELINE is a folder, or the name of one that comes with Patchloom.
+    """
+    from patchloom.grids.file import read_grid
+    from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.generate import Settings
+    from patchloom.pipelines.pipeline import load_pipeline
+    from patchloom.pipelines.sample import pick_cells
+
+    if variations and between:
+        raise click.UsageError("--variations and --between are two different sheets; give one of them")
+    place = choose_device(device)
+    loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
+    grid = read_grid(grid_path)
+    loaded.check(grid, f"`{grid_path}`")
+    wanted = 1 if variations else 2 if between else count
+    chosen = cells or pick_cells(grid, wanted, seed)
+    if (variations or between) and len(chosen) != wanted:
+        raise click.UsageError(f"this sheet is made of {wanted} cell(s), {len(chosen)} were given")
+    settings = Settings(seed, sampler, steps, guidance)
+    rows = _rows(loaded, grid, chosen, settings, count=count, between=between, variations=variations)
+    _write(rows, output, grid, reference, chosen)
+    emit({"path": str(output), "cells": [f"{row},{col}" for row, col in chosen], "patches": len(rows)}, as_json)
+
+
+def _rows(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    cells: list[Cell],
+    settings: Settings,
+    *,
+    count: int,
+    between: bool,
+    variations: bool,
+) -> Any:
+    from patchloom.pipelines.sample import embeddings_of, sample, slerp
+
+    embeddings = embeddings_of(grid, cells)
+    if between:
+        return sample(pipeline, slerp(embeddings[0], embeddings[1], count), settings, same_noise=True)
+    return sample(pipeline, embeddings.repeat(count, axis=0) if variations else embeddings, settings)
+
+
+def _write(patches: Any, output: Path, grid: EmbeddingGrid, reference: Path | None, cells: list[Cell]) -> None:
+    from patchloom.fields.field import ArrayField
+    from patchloom.pipelines.sample import references_of, sheet
+    from patchloom.pyramids.image import write_image
+
+    rows = [patches] if reference is None else [references_of(grid, reference, cells), patches]
+    write_image(ArrayField(sheet(rows), grid.pixel_size), output, provenance={"synthetic": True})
