@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError, InputError, MissingError
-from patchloom.evaluation.matrices import Groups
+from patchloom.evaluation.matrices import Groups, Rows
 from patchloom.fields.field import Field
 from patchloom.geometry import Box
 from patchloom.rasters import tiff
@@ -121,6 +121,15 @@ def joined(parts: Sequence[Patches], name: str) -> Patches:
         raise InputError(f"`{name}`: some parts have groups and others have none; name the groups of all")
     codecs = sorted({word for part in parts for word in part.codec.split(" + ")})
     return Patches(name, " + ".join(codecs), int(starts[-1]), read, np.concatenate(labels) if labels else None)
+
+
+def chosen(patches: Patches, numbers: Rows, name: str | None = None) -> Patches:
+    """Some pictures of a set, by their numbers."""
+    groups = None if patches.groups is None else patches.groups[numbers]
+    places = [int(number) for number in numbers]
+    return Patches(
+        name or patches.name, patches.codec, len(places), lambda number: patches.read(places[number]), groups
+    )
 
 
 def codec_of(path: Path) -> str:

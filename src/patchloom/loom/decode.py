@@ -15,8 +15,10 @@ from patchloom.errors import InputError
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.weave import Weave, weave
-from patchloom.geometry import Frame, PixelSize, Window
+from patchloom.geometry import Frame, Lattice, PixelSize, Window
 from patchloom.loom import plan
+
+TILE = 64  # latents on a side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ def decode_field(
     autoencoder: Autoencoder,
     *,
     store: Store | None = None,
-    tile: int = 64,
+    tile: int = TILE,
     margin: int | None = None,
     batch: int = 4,
     device: torch.device | None = None,
@@ -73,8 +75,12 @@ def decode_field(
             "makes its tiles exact; give a margin in latents, and look at the tint of the tiles"
         )
     work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
-    shape = (latents.frame.height, latents.frame.width)
-    lattice = plan.halo(shape, tile + 2 * reach, tile)
+    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile)
     longest = max(span.core_stop - span.core_start for span in lattice.rows) * autoencoder.factor
     row_bytes = 3 * longest * latents.frame.width * autoencoder.factor
     return weave(latents, lattice, work, store or MemoryStore(limit_bytes=2 * row_bytes), "pixels")
+
+
+def tiles(shape: tuple[int, int], reach: int, tile: int = TILE) -> Lattice:
+    """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one."""
+    return plan.halo(shape, tile + 2 * reach, tile)

@@ -68,15 +68,20 @@ Advance = Callable[[int], None]
 def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Run[GridCondition]:
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
-    record, chosen = pipeline.record, _chosen(pipeline, settings)
-    scene = GridScene.of(grid, record.factor, pipeline.pixel_size)
+    scene = GridScene.of(grid, pipeline.record.factor, pipeline.pixel_size)
+    return run_of(pipeline, scene, canvas(pipeline, grid), settings)
+
+
+def run_of(pipeline: Pipeline, scene: GridScene, latents: Frame, settings: Settings) -> Run[GridCondition]:
+    """The same for a scene that is known to fit the pipeline, over a canvas of latents."""
+    chosen = _chosen(pipeline, settings)
     scale, interval = chosen.guidance or 1.0, chosen.guidance_interval
     return Run(
         denoiser=guided(pipeline.denoiser, scale, interval=interval),
         stages=_stages(pipeline, chosen),
         scene=scene,
         plan=_plan(pipeline, chosen),
-        latents=canvas(pipeline, grid),
+        latents=latents,
         seed=chosen.seed,
         batch=chosen.batch,
         device=pipeline.device,
