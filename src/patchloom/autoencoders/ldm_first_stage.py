@@ -16,7 +16,7 @@ from patchloom.autoencoders.ldm_layers import GROUPS, Grow, Level, Middle, Shrin
 from patchloom.errors import InputError
 
 _EPS = 1e-6
-_MOST = 1 << 20
+_MOST, _MOST_BLOCKS, _MOST_LEVELS = 1 << 16, 64, 12  # beyond anything ever trained: a mistake, or a trap
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,15 @@ class FirstStageShape:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        numbers = (self.channels, self.inner, self.width, self.blocks, *self.multipliers)
-        if not self.multipliers or not all(0 < number <= _MOST for number in numbers) or not 0 <= self.codes <= 1 << 24:
+        widths = [self.width * multiplier for multiplier in self.multipliers]
+        numbers = (self.channels, self.inner, self.width, self.blocks, *self.multipliers, *widths)
+        if not all(0 < number <= _MOST for number in numbers) or not 0 <= self.codes <= _MOST**2:
             raise InputError(f"the sizes of a first stage are from 1 to {_MOST}: {self}")
+        if not 0 < len(widths) <= _MOST_LEVELS or self.blocks > _MOST_BLOCKS:
+            raise InputError(f"a first stage has at most {_MOST_LEVELS} levels of {_MOST_BLOCKS} blocks: {self}")
         if (self.kind == "vq") != (self.codes > 0):
             raise InputError(f"a codebook belongs to `vq` and to no other first stage: {self}")
-        if any(self.width * multiplier % GROUPS for multiplier in self.multipliers):
+        if self.width % GROUPS or any(width % GROUPS for width in widths):
             raise InputError(f"every level's channels must be in {GROUPS} equal groups: {self}")
         if not 0 < self.scale < float("inf"):
             raise InputError(f"latents are scaled by a positive number, not {self.scale}")
@@ -93,7 +96,7 @@ class FirstStage(nn.Module):
         rows = raw.movedim(1, -1).reshape(-1, self.shape.channels)
         found = [
             torch.argmin((part**2).sum(1, keepdim=True) + (codes**2).sum(1) - 2 * part @ codes.T, dim=1)
-            for part in rows.split(1 << 14)  # a canvas against 8,192 codes at once would be gigabytes
+            for part in torch.split(rows, 1 << 14)  # a canvas against 8,192 codes at once would be gigabytes
         ]
         return torch.cat(found).reshape(raw.shape[0], *raw.shape[2:])
 

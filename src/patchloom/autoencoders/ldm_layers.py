@@ -7,6 +7,7 @@ depends on all of its tile.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class PlaneAttention(nn.Module):
         h = self.norm(x)
         query, key, value = (layer(h).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
-        return x + self.out(mixed.transpose(1, 2).unflatten(2, x.shape[2:]))  # type: ignore[no-any-return]
+        return x + self.out(mixed.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
 
 
 class Shrink(nn.Module):
@@ -78,7 +79,7 @@ class Level(nn.Module):
 
     def __init__(self, widths: Sequence[int], attends: bool, resize: Shrink | Grow | None) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Residual(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(Residual(a, b) for a, b in pairwise(widths))
         self.attention = nn.ModuleList(PlaneAttention(width) for width in widths[1:] if attends)
         self.resize = resize
 

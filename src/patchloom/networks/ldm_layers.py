@@ -57,7 +57,7 @@ class Attention(nn.Module):
         return self.out(self.value(token))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class TransformerBlock(nn.Module):
@@ -101,7 +101,7 @@ class Transformer(nn.Module):
         rows = h.flatten(2).transpose(1, 2)
         for block in self.blocks:
             rows = block(rows, tokens)
-        return x + self.leave(rows.transpose(1, 2).unflatten(2, h.shape[2:]))  # type: ignore[no-any-return]
+        return x + self.leave(rows.transpose(1, 2).reshape(h.shape))  # type: ignore[no-any-return]
 
 
 class Shrink(nn.Module):

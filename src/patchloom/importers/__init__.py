@@ -1,0 +1,1 @@
+"""Foreign checkpoints: read safely, renamed by table, run here unchanged, written back."""

@@ -1,0 +1,97 @@
+"""Weights of others, whatever file they lie in: torch's own, safetensors, or shards with an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from patchloom.errors import FormatError, MissingError
+from patchloom.importers.torch_file import TensorNote, TorchFile, read_torch_file
+from patchloom.weights import read_tensors
+
+_SAID = 8  # names that a message lists
+_INDEX = 1 << 26  # bytes of the longest index of shards that is read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """The tensors of a file by their names there, and what the file holds beside them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    passengers: tuple[str, ...] = ()  # entries beside the weights, such as `callbacks`; none of them was built
+
+
+def read_checkpoint(path: Path, *, timeout_s: float = 120.0) -> Checkpoint:
+    """Read a file by its content, never by its suffix.
+
+    Torch files give their `state_dict`, or themselves where they are one. `*.index.json` gives all its shards. Nothing
+    that a file says is executed, and nothing larger than the file is allocated.
+
+    Raises MissingError, or FormatError for a damaged file or one that holds no weights.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no checkpoint `{path}`")
+    if path.name.endswith(".index.json"):
+        return _sharded(path, timeout_s)
+    with path.open("rb") as file:
+        first = file.read(9)
+    if first.startswith(b"PK"):
+        return _of_torch(read_torch_file(path, timeout_s=timeout_s))
+    if first[8:] == b"{":
+        return Checkpoint(path, read_tensors(path))
+    if first.startswith(b"\x80"):
+        raise FormatError(
+            f"`{path}` is a bare pickle, as torch wrote before 1.6; load it with torch in an environment that you can "
+            "throw away, and save its state_dict again"
+        )
+    raise FormatError(f"`{path}` is neither a torch checkpoint nor safetensors; it begins with {first[:4]!r}")
+
+
+def _of_torch(file: TorchFile) -> Checkpoint:
+    root = file.root
+    if not isinstance(root, dict):
+        raise FormatError(f"`{file.path}` holds no mapping of weights")
+    state = root.get("state_dict", root)
+    if not isinstance(state, dict):
+        raise FormatError(f"`{file.path}`: its `state_dict` is no mapping")
+    notes = {name: value for name, value in state.items() if isinstance(value, TensorNote)}
+    other = [name for name in state if name not in notes]
+    if not notes or (state is root and any(isinstance(state[name], dict) for name in other)):
+        raise FormatError(
+            f"`{file.path}` holds no `state_dict` and is none itself: its entries are {', '.join(list(state)[:_SAID])}"
+        )
+    beside = [name for name in root if name != "state_dict"] if state is not root else []
+    return Checkpoint(file.path, file.tensors(notes), tuple(beside + other))
+
+
+def _sharded(path: Path, timeout_s: float) -> Checkpoint:
+    """All shards of an index; every name must come from the shard that the index says."""
+    placed = _index(path)
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(placed.values())):
+        if Path(shard).name != shard:
+            raise FormatError(f"`{path}` names a shard outside its own folder: `{shard}`")
+        held = read_checkpoint(path.with_name(shard), timeout_s=timeout_s).tensors
+        wanted = {name for name, place in placed.items() if place == shard}
+        if wanted != held.keys():
+            odd = sorted(wanted ^ held.keys())
+            raise FormatError(f"`{path}` and its shard `{shard}` disagree on {', '.join(odd[:_SAID])}")
+        tensors |= held
+    return Checkpoint(path, tensors)
+
+
+def _index(path: Path) -> Mapping[str, str]:
+    if path.stat().st_size > _INDEX:
+        raise FormatError(f"`{path}` is too long for an index of shards")
+    try:
+        placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(placed, dict) or not all(isinstance(value, str) for value in placed.values()):
+            raise KeyError
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"`{path}` is no index of shards: it has no `weight_map` from names to files") from None
+    return placed

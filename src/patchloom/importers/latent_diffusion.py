@@ -1,0 +1,200 @@
+"""The official layout of latent diffusion, `checkpoints/last.ckpt` and `configs/*-project.yaml`: in and out.
+
+The config says the shapes, and the weights must fit them exactly: a name too many or too few is an error that lists it.
+Networks are first laid out without memory, so a config that asks for more than the file holds is refused before
+anything is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.diffusion.levels import ddpm_betas
+from patchloom.diffusion.parametrisation import Preconditioned
+from patchloom.errors import FormatError, MissingError
+from patchloom.importers.checkpoint import Checkpoint, read_checkpoint
+from patchloom.importers.ldm_config import LatentDiffusionSpec, find_config, read_config
+from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to_ours, to_theirs, unet_names
+from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
+from patchloom.networks.ldm_unet import LatentUNet
+from patchloom.weights import load_exactly
+
+UNET, STAGE, EMBEDDER, EMA = "model.diffusion_model", "first_stage_model", "cond_stage_model", "model_ema"
+_PASSENGERS = ("inception.", "loss.", f"{STAGE}.loss.", f"{EMA}.")
+_TABLE = {  # what the beta table was made into, once, for speed
+    "betas",
+    "alphas_cumprod",
+    "alphas_cumprod_prev",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance",
+    "posterior_log_variance_clipped",
+    "posterior_mean_coef1",
+    "posterior_mean_coef2",
+    "lvlb_weights",
+    "logvar",
+}
+_SAID = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentDiffusion:
+    """A model of the official layout: three networks, in float32 and in evaluation."""
+
+    spec: LatentDiffusionSpec
+    network: LatentUNet
+    autoencoder: FirstStage
+    embedder: TokenEmbedder
+    passengers: tuple[str, ...] = ()  # what the checkpoint held beside; a prefix of names ends in a dot
+
+    @property
+    def denoiser(self) -> Preconditioned[TokenCondition]:
+        """Expected clean latents, as everything here speaks of them."""
+        return Preconditioned(self.network, self.spec.parametrisation)
+
+
+def import_checkpoint(path: Path, config: Path | None = None, *, ema: bool | None = None) -> LatentDiffusion:
+    """Read a folder of the official layout, or a checkpoint file and its config.
+
+    `ema` chooses the averaged weights (True) or those last trained (False); by default the averaged, where the config
+    says that they were kept. Raises MissingError or FormatError; nothing that a file says is executed.
+    """
+    file = find_checkpoint(path)
+    folder = path if path.is_dir() else file.parent.parent if file.parent.name == "checkpoints" else file.parent
+    spec = read_config(config or find_config(folder))
+    return assemble(spec, read_checkpoint(file), ema=ema)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The weights in a folder, or the file itself. Raises MissingError, or FormatError naming several."""
+    if not path.is_dir():
+        return path
+    last = path / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        return last
+    kinds = ("*.ckpt", "*.safetensors.index.json", "*.safetensors", "*.pt", "*.pth")
+    for place, kind in ((place, kind) for place in (path / "checkpoints", path) for kind in kinds):
+        found = sorted(place.glob(kind))
+        if len(found) > 1:
+            raise FormatError(f"there are {len(found)} checkpoints in `{place}`: {_listed([p.name for p in found])}")
+        if found:
+            return found[0]
+    raise MissingError(f"there is no checkpoint in `{path}` (checkpoints/last.ckpt, *.ckpt or *.safetensors)")
+
+
+def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | None = None) -> LatentDiffusion:
+    """A model of a spec with a checkpoint's weights. Raises FormatError where they do not fit one another."""
+    tensors = dict(checkpoint.tensors)
+    _check_table(spec, tensors.get("betas"), checkpoint.path)
+    spec = _scaled(spec, tensors, checkpoint.path)
+    network, stage, embedder = lay_out(spec)
+    tables = unet_names(network), stage_names(stage), embedder_names(embedder)
+    if spec.ema if ema is None else ema:
+        tensors |= _averaged(to_theirs(network, tables[0], UNET), tensors, checkpoint.path)
+    parts = list(zip((network, stage, embedder), tables, (UNET, STAGE, EMBEDDER), strict=True))
+    expected = {name: value for part in parts for name, value in to_theirs(*part).items()}
+    passengers = [name for name in tensors if name not in expected and _is_passenger(name)]
+    _check_fit(expected, {name: tensors[name] for name in tensors if name not in passengers}, checkpoint.path)
+    for part, table, prefix in parts:
+        _fill(part, table, {name: tensors[f"{prefix}.{name}"] for name in _below(prefix, expected)})
+    return LatentDiffusion(spec, network, stage, embedder, (*checkpoint.passengers, *_by_prefix(passengers)))
+
+
+def lay_out(spec: LatentDiffusionSpec) -> tuple[LatentUNet, FirstStage, TokenEmbedder]:
+    """The networks of a spec without memory for their weights."""
+    with torch.device("meta"):
+        return LatentUNet(spec.unet), FirstStage(spec.first_stage), TokenEmbedder(spec.embedder)
+
+
+def export_state(model: LatentDiffusion) -> dict[str, Tensor]:
+    """The model's tensors under the official names and the betas: what a checkpoint holds as its `state_dict`."""
+    label = model.spec.parametrisation.label
+    parts = (
+        (model.network, unet_names(model.network), UNET),
+        (model.autoencoder, stage_names(model.autoencoder), STAGE),
+        (model.embedder, embedder_names(model.embedder), EMBEDDER),
+    )
+    betas = torch.from_numpy(ddpm_betas(label.steps, label.beta_first, label.beta_last)).float()
+    return {"betas": betas} | {name: value for part in parts for name, value in to_theirs(*part).items()}
+
+
+def _fill(network: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
+    network.to_empty(device="cpu")
+    load_exactly(network, to_ours(tensors, table), "the checkpoint")
+    network.eval().requires_grad_(False)
+
+
+def _averaged(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The averaged weights under the names of those that they replace; theirs are kept with all dots taken out."""
+    places = {f"{EMA}.{name.removeprefix('model.').replace('.', '')}": name for name in expected}
+    missing = [place for place in places if place not in tensors]
+    if missing:
+        raise FormatError(
+            f"`{path}` should hold averaged weights but lacks {_listed(missing)}; import those last trained with "
+            "`--weights raw` if that is what you want"
+        )
+    return {name: tensors[place] for place, name in places.items()}
+
+
+def _check_table(spec: LatentDiffusionSpec, betas: Tensor | None, path: Path) -> None:
+    label = spec.parametrisation.label
+    wanted = torch.from_numpy(ddpm_betas(label.steps, label.beta_first, label.beta_last))
+    if betas is not None and (betas.shape != wanted.shape or not torch.allclose(betas.double(), wanted, rtol=1e-3)):
+        raise FormatError(
+            f"`{path}` was trained with another beta table than its config says ({label.steps} steps from "
+            f"{label.beta_first} to {label.beta_last}); the config belongs to another checkpoint"
+        )
+
+
+def _scaled(spec: LatentDiffusionSpec, tensors: dict[str, Tensor], path: Path) -> LatentDiffusionSpec:
+    """The spec with the scale of latents that lies among the weights, where its config says so."""
+    if not spec.scale_in_weights:
+        return spec
+    held = tensors.pop("scale_factor", None)
+    if held is None or held.numel() != 1:
+        raise FormatError(f"`{path}` lacks `scale_factor`, which its config says was measured in training")
+    return replace(spec, first_stage=replace(spec.first_stage, scale=float(held)))
+
+
+def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    faults = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "misshapen": [
+            f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in found and found[name].shape != value.shape
+        ],
+        "not floating": [name for name in expected if name in found and not found[name].is_floating_point()],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {fault}: {_listed(names)}" for fault, names in faults.items() if names)
+        raise FormatError(f"`{path}` does not fit its config: {told}")
+
+
+def _is_passenger(name: str) -> bool:
+    return name in _TABLE or name.startswith(_PASSENGERS)
+
+
+def _by_prefix(names: list[str]) -> list[str]:
+    """One name for those that are of a kind."""
+    found = (next((prefix for prefix in _PASSENGERS if name.startswith(prefix)), "beta table") for name in names)
+    return list(dict.fromkeys(found))
+
+
+def _below(prefix: str, names: Mapping[str, Tensor]) -> list[str]:
+    return [name.removeprefix(f"{prefix}.") for name in names if name.startswith(f"{prefix}.")]
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - _SAID
+    return ", ".join(names[:_SAID]) + (f" and {rest} more" if rest > 0 else "")
