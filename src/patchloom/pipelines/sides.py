@@ -100,7 +100,9 @@ def _of_file(path: Path, cut: Cut, opener: _Opener, entry: Entry | None = None) 
     own = entry.pixel_size if entry else None
     frame = opener.field(path, own).frame
     group = entry.group if entry else None if cut.crop_px is None else path.name
-    patches = _patches(_OnDemand(frame, lambda box: opener.field(path, own).read(box)), path.name, codec_of(path), group, cut)
+    patches = _patches(
+        _OnDemand(frame, lambda box: opener.field(path, own).read(box)), path.name, codec_of(path), group, cut
+    )
     return Pictures(patches, frame.pixel_size)
 
 

@@ -1,0 +1,120 @@
+"""The seam meter of a generated image: its provenance says where the engine's borders lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from patchloom import records
+from patchloom.errors import FormatError, MismatchError
+from patchloom.evaluation.entries import of_seams
+from patchloom.evaluation.estimates import Absent, Entry, Estimate, Floor, Side
+from patchloom.evaluation.patches import codec_of, lossy
+from patchloom.evaluation.report import Report, report
+from patchloom.evaluation.seams import Borders, seams
+from patchloom.fields.field import Field
+from patchloom.geometry import Lattice
+from patchloom.loom.decode import tiles
+from patchloom.loom.plan import Plan
+from patchloom.pipelines.generate import Settings, stages_of
+from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pyramids.read import read_provenance
+from patchloom.rasters.opening import open_raster
+
+LAST, EARLIER, DECODE = "last stage", "earlier stages", "decode tiles"
+OTHERS_LOSSY = "the picture went through a lossy codec, which smooths seams and has blocks of its own"
+SAME_LINES = "the same lines of the real reference"
+
+
+def seam_meter(pipeline: Pipeline, image: Path, reference: Path | None = None, *, seed: int = 0) -> Report:
+    """Changes across the engine's borders in an image of `generate`, over those across other lines.
+
+    With `reference`, a real picture of the same size, the same lines of it are each figure's floor.
+    """
+    settings = settings_of(read_provenance(image), pipeline, image.name)
+    with open_raster(image) as made:
+        kinds = borders_of(pipeline, settings, made.frame.box.shape)
+        side = Side(image.name, 1, codec_of(image))
+        if reference is None:
+            return report(f"seams of {image.name}", seam_entries(pipeline, made, kinds, side, seed=seed))
+        with open_raster(reference) as real:
+            if real.frame.box.shape != made.frame.box.shape:
+                raise MismatchError(
+                    f"`{reference.name}` is {real.frame.width} x {real.frame.height} px, `{image.name}` "
+                    f"{made.frame.width} x {made.frame.height} px; the same lines are looked at in both"
+                )
+            return report(f"seams of {image.name}", seam_entries(pipeline, made, kinds, side, real, seed=seed))
+
+
+def seam_entries(
+    pipeline: Pipeline,
+    made: Field,
+    kinds: dict[str, Borders],
+    side: Side,
+    real: Field | None = None,
+    *,
+    seed: int = 0,
+) -> tuple[Entry, ...]:
+    """The figures of an image, each with that of the same lines of a real picture as its floor."""
+    found = seams(made, kinds, pipeline.record.factor, seed=seed)
+    floors = seams(real, kinds, pipeline.record.factor, seed=seed) if real is not None else {}
+    beside = {kind: _on_floor(one, floors.get(kind)) for kind, one in found.items()}
+    if lossy(side.codec):
+        beside = {kind: _cautioned(one) for kind, one in beside.items()}
+    return of_seams(beside, side)
+
+
+def _on_floor(found: Estimate | Absent, real: Estimate | Absent | None) -> Estimate | Absent:
+    if isinstance(found, Absent) or not isinstance(real, Estimate):
+        return found
+    ends = real.interval or real
+    low, high = (ends.value, ends.value) if isinstance(ends, Estimate) else (ends.low, ends.high)
+    return replace(found, floor=Floor(real.value, low, high, real.n[-1], 1, SAME_LINES))
+
+
+def _cautioned(found: Estimate | Absent) -> Estimate | Absent:
+    return found if isinstance(found, Absent) else replace(found, warnings=(*found.warnings, OTHERS_LOSSY))
+
+
+def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) -> Settings:
+    """The settings in a provenance block. Raises FormatError without them, MismatchError for another pipeline's."""
+    if block is None or "settings" not in block:
+        raise FormatError(
+            f"`{name}` does not say how it was made: the seam meter reads plan and window from the provenance that "
+            "`patchloom generate` writes"
+        )
+    made = block.get("pipeline", {}).get("digest")
+    if made != pipeline.digest:
+        raise MismatchError(
+            f"`{name}` was made by weights {made!s:.19}, pipeline `{pipeline.record.name}` has {pipeline.digest:.19}; "
+            "name the pipeline that made it"
+        )
+    return records.load(Settings, block["settings"], f"the provenance of `{name}`")
+
+
+def borders_of(pipeline: Pipeline, settings: Settings, size_px: tuple[int, int]) -> dict[str, Borders]:
+    """The lines where cores of the last stage, cores of earlier stages and decoded tiles meet, in pixels.
+
+    `size_px` is (height, width) of the image. A line of two kinds counts as the first of them in that order.
+    """
+    factor = pipeline.record.factor
+    shape = (size_px[0] // factor, size_px[1] // factor)
+    *earlier, last = (Borders.of(lattice) for lattice in lattices_of(pipeline, settings, shape))
+    before = Borders(
+        frozenset().union(*(one.rows for one in earlier)), frozenset().union(*(one.cols for one in earlier))
+    )
+    reach = pipeline.autoencoder.receptive_field
+    decoded = Borders.of(tiles(shape, reach)) if reach is not None else Borders(frozenset(), frozenset())
+    kinds = {LAST: last, EARLIER: before.without(last), DECODE: decoded.without(last).without(before)}
+    return {name: one.times(factor) for name, one in kinds.items()}
+
+
+def lattices_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> list[Lattice]:
+    """The lattice of every meeting on a canvas (height, width) of latents. The settings name window and core."""
+    _, stages = stages_of(pipeline, settings)
+    own = pipeline.record.defaults
+    window = settings.window or own.window
+    plan = Plan.of(settings.plan, window, settings.core, multiple=pipeline.network.shape.multiple, sync=settings.sync)
+    return plan.lattices(shape, [stages[number].sigma for number in range(0, len(stages), plan.sync)])
