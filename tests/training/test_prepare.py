@@ -16,6 +16,7 @@ from patchloom.grids.spec import EncoderSpec
 from patchloom.training.cutting import FirstStage, Models
 from patchloom.training.dataset import Dataset, open_dataset
 from patchloom.training.denoiser import Windows
+from patchloom.training.draws import Draws
 from patchloom.training.manifest import Entry, entries_of, split_by_group
 from patchloom.training.prepare import Preparation, prepare
 from patchloom.training.views import VIEWS, lay, lay_place
@@ -99,7 +100,7 @@ def test_latents_of_a_view_are_those_of_the_laid_picture(tmp_path: Path) -> None
 @pytest.mark.parametrize("thinning", [1, 2])
 def test_the_grid_around_a_window_says_what_its_latents_say(tmp_path: Path, thinning: int) -> None:
     windows = _windows(made(tmp_path), thinning)
-    x0, condition = windows.draw(torch.arange(len(windows)).repeat(4), torch.Generator().manual_seed(0))
+    x0, condition = windows.draw(torch.arange(len(windows)).repeat(4), Draws.seeded(torch.device("cpu"), 0))
     rows, cols = condition.weights(*x0.shape[-2:])
     field = torch.einsum("bhr,bwc,brcd->bdhw", rows, cols, condition.cells.float())
     # Cells end half a cell from the picture's edge, and thinned ones another stride inwards; beyond, values stay.

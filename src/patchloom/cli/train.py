@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +16,21 @@ from patchloom.cli.output import emit
 
 if TYPE_CHECKING:  # torch
     from patchloom.training.checkpoint import Progress
+    from patchloom.training.journal import Report
 
 
 @click.command()
 @click.argument("config", type=options.FILE)
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the config's output folder.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after so long, with a checkpoint.")
 @click.option(
-    "--compile/--no-compile", "compiled", default=None, help="Compile the step with torch.compile; default: on CUDA."
+    "--resume", is_flag=True, help="Go on from the checkpoint in the config's output folder, if there is one."
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after so long, with a checkpoint and the weights so far.",
+)
+@click.option(
+    "--compile/--no-compile", "compiled", default=None, help="Compile networks with torch.compile; default: on CUDA."
 )
 @click.option("--show", is_flag=True, help="Print the whole config, defaults filled in, and train nothing.")
 @options.device
@@ -49,22 +59,37 @@ def train(
     trained weights. Interrupting writes a checkpoint first. Runs under torchrun too.
     """
     from patchloom import records
-    from patchloom.machine import choose_device, choose_dtype
     from patchloom.training.config import read_config
-    from patchloom.training.loop import Machine
-    from patchloom.training.start import start
+    from patchloom.training.run import machine_of, outcome, train_config
 
     training = read_config(config)
     if show:
         emit(records.dump(training), as_json)
         return
-    place = choose_device(device)
-    machine = Machine(place, choose_dtype(dtype, place), place.type == "cuda" if compiled is None else compiled)
+    machine = machine_of(device, dtype, compiled)
     seconds = None if minutes is None else 60 * minutes
-    done = start(training, machine, resume=resume, seconds=seconds, report=_line)
-    emit({"output": training.output, "samples": done.seen, "steps": done.step, "seconds": done.seconds}, as_json)
+    with _reporting(training.optimisation.samples) as report:
+        done = train_config(training, machine, resume=resume, seconds=seconds, report=report)
+    emit(outcome(training, done), as_json)
 
 
-def _line(progress: Progress, figures: Mapping[str, float]) -> None:
-    said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    click.echo(f"{progress.seen:,} samples, {progress.seconds:.0f} s: {said}", err=True)
+@contextmanager
+def _reporting(samples: int) -> Iterator[Report]:
+    """Lines of figures on stderr; on a terminal they scroll above a bar."""
+    from patchloom.training.journal import line
+
+    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+        yield lambda progress, figures: click.echo(line(progress, figures), err=True)
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(bars.TextColumn("train"), *columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=samples)
+
+        def report(progress: Progress, figures: Mapping[str, float]) -> None:
+            bar.console.print(line(progress, figures), highlight=False)
+            bar.update(task, completed=progress.seen)
+
+        yield report

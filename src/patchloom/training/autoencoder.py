@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, as_float
 from patchloom.autoencoders.files import save_autoencoder
-from patchloom.training.checkpoint import Progress
+from patchloom.errors import InputError
 from patchloom.training.config import AutoencoderTraining
-from patchloom.training.dataset import Dataset, Split
+from patchloom.training.dataset import Dataset
+from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.planes import Planes
 from patchloom.training.views import VIEWS, lay
@@ -27,54 +28,63 @@ _SPREAD = 1e-4  # keeps the division by a channel's deviation finite
 class AutoencoderTask:
     """Random crops of every plot in random views. A datum is one patch's worth of a plot's area."""
 
-    def __init__(self, config: AutoencoderTraining, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, config: AutoencoderTraining, dataset: Dataset, device: torch.device, *, compiled: bool = False
+    ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.dataset = config, dataset
-        self.module: nn.Module = channels_last(ConvolutionalAutoencoder(config.shape).to(device))
-        self.pixels, self.plots = _pixels(dataset, "train", config.crop_px, device)
+        self.config = config
+        network = ConvolutionalAutoencoder(config.shape).to(device)
+        if config.crop_px % (2 * network.factor):
+            raise InputError(f"`crop_px` is {config.crop_px}, but must be a multiple of {2 * network.factor}")
+        self.module: nn.Module = channels_last(network)
+        self.pixels, self.plots = _pixels(dataset, config.crop_px, device)
         self.held_out = _validation(dataset, device)
+        if compiled:
+            network.encoder.compile(dynamic=False)
+            network.decoder.compile(dynamic=False)
 
     def __len__(self) -> int:
         return len(self.plots)
 
-    def loss(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of one crop from each datum's plot."""
-        crops = self._crops(index, generator)
+        crops = self._crops(index, draws)
         network = _network(self.module)
-        latents = _standardised_by_batch(network, network.raw_latents(crops))
-        if float(torch.rand((), generator=generator, device=crops.device)) < self.config.equivariance:
+        latents = _standardised_by_batch(network.raw_latents(crops))
+        if draws.host.random() < self.config.equivariance:
             latents, crops = F.avg_pool2d(latents, 2), F.avg_pool2d(crops, 2)
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        noise = torch.randn(latents.shape, generator=draws.device, device=latents.device)
         decoded = network.pixels(latents + self.config.latent_noise * noise).float()
         absolute = (decoded - crops).abs().mean()
         edges = _edge_difference(decoded, crops)
         return absolute + self.config.gradient_weight * edges, {"absolute": absolute, "edges": edges}
 
+    @torch.no_grad()
     def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
-        """PSNR on validation crops, beside that of an 8x bicubic reduction, and a sheet of pairs."""
+        """PSNR on validation crops, beside that of a bicubic reduction by the same factor, and a sheet of pairs."""
         network = _network(averaged)
-        with torch.no_grad():
-            decoded = network.decode(network.encode(self.held_out))
-        small = F.interpolate(self.held_out.float(), scale_factor=1 / 8, mode="bicubic", antialias=True)
+        measure_constants(network, self.pixels, crops=len(self.held_out))
+        decoded = network.decode(network.encode(self.held_out))
+        small = F.interpolate(self.held_out.float(), scale_factor=1 / network.factor, mode="bicubic", antialias=True)
         bicubic = F.interpolate(small, size=self.held_out.shape[-2:], mode="bicubic").round().clamp(0, 255)
-        figures = {"val/psnr": _psnr(decoded, self.held_out), "val/psnr_bicubic8": _psnr(bicubic, self.held_out)}
+        figures = {
+            "val/psnr": _psnr(decoded, self.held_out),
+            f"val/psnr_bicubic{network.factor}": _psnr(bicubic, self.held_out),
+        }
         return figures, {"val/pairs": _pairs(self.held_out[:8], decoded[:8])}
 
-    def export(self, averaged: nn.Module, folder: Path, progress: Progress) -> None:
-        """Write the averaged weights as an autoencoder folder, its constants measured on the training data."""
+    def export(self, averaged: nn.Module, folder: Path) -> None:
+        """Write the averaged weights to `folder/autoencoder`, the constants measured on the training data."""
         network = _network(averaged)
         measure_constants(network, self.pixels)
         save_autoencoder(network, folder / "autoencoder", torch.bfloat16)
 
-    def _crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        side, device = self.config.crop_px, index.device
+    def _crops(self, index: Tensor, draws: Draws) -> Tensor:
+        side = self.config.crop_px
         plane = self.plots[index]
-        place = torch.rand(2, len(index), generator=generator, device=device)
-        y = (place[0] * (self.pixels.height[plane] - side + 1)).long()
-        x = (place[1] * (self.pixels.width[plane] - side + 1)).long()
+        y, x = _places(self.pixels, plane, side, draws.device)
         crops = self.pixels.crops(plane, y, x, side, side)
-        view = int(torch.randint(VIEWS, (), generator=generator, device=device))
-        laid = lay(crops.permute(2, 3, 0, 1), view).permute(2, 3, 0, 1)
+        laid = lay(crops.permute(2, 3, 0, 1), draws.host.randrange(VIEWS)).permute(2, 3, 0, 1)
         return as_float(laid).contiguous(memory_format=torch.channels_last)
 
 
@@ -84,9 +94,7 @@ def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: 
     generator = torch.Generator(pixels.values.device).manual_seed(0)
     area = (pixels.height * pixels.width).float()
     plane = torch.multinomial(area, crops, replacement=True, generator=generator)
-    place = torch.rand(2, crops, generator=generator, device=plane.device)
-    y = (place[0] * (pixels.height[plane] - side).clamp(min=0)).long()
-    x = (place[1] * (pixels.width[plane] - side).clamp(min=0)).long()
+    y, x = _places(pixels, plane, side, generator)
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for start in range(0, crops, 16):
         part = slice(start, start + 16)
@@ -95,7 +103,7 @@ def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: 
         total, squares = total + raw.sum((0, 2, 3)), squares + raw.square().sum((0, 2, 3))
     mean = total / count
     network.mean.copy_(mean)
-    network.deviation.copy_((squares / count - mean.square()).sqrt())
+    network.deviation.copy_((squares / count - mean.square()).sqrt().clamp(min=_SPREAD))
 
 
 def _network(module: nn.Module) -> ConvolutionalAutoencoder:
@@ -104,13 +112,18 @@ def _network(module: nn.Module) -> ConvolutionalAutoencoder:
     return module
 
 
-def _standardised_by_batch(network: ConvolutionalAutoencoder, raw: Tensor) -> Tensor:
-    """Latents by the batch's own mean and deviation, which the constants follow: no scale to hide from noise in."""
+def _places(pixels: Planes, plane: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Corners y and x (b,) of crops anywhere in the named planes."""
+    place = torch.rand(2, len(plane), generator=generator, device=plane.device)
+    y = (place[0] * (pixels.height[plane] - side + 1).clamp(min=1)).long()
+    x = (place[1] * (pixels.width[plane] - side + 1).clamp(min=1)).long()
+    return y, x
+
+
+def _standardised_by_batch(raw: Tensor) -> Tensor:
+    """Latents by the batch's own mean and deviation: no scale to hide from noise in."""
     raw = raw.float()
     mean, deviation = raw.mean((0, 2, 3)), raw.std((0, 2, 3)) + _SPREAD
-    with torch.no_grad():
-        network.mean.lerp_(mean, 0.01)
-        network.deviation.lerp_(deviation, 0.01)
     return (raw - mean[:, None, None]) / deviation[:, None, None]
 
 
@@ -130,18 +143,20 @@ def _pairs(left: Tensor, right: Tensor) -> NDArray[np.uint8]:
     return torch.cat(rows, dim=-2).permute(1, 2, 0).cpu().numpy()
 
 
-def _pixels(dataset: Dataset, split: Split, side: int, device: torch.device) -> tuple[Planes, Tensor]:
-    pixels = dataset.pack(split, "pixels").to(device)
+def _pixels(dataset: Dataset, side: int, device: torch.device) -> tuple[Planes, Tensor]:
+    """The training pixels, and the plot of each datum."""
+    pixels = dataset.pack("train", ["pixels"], device)
     shares = (pixels.height * pixels.width) // dataset.record.patch_px**2
     fits = (pixels.height >= side) & (pixels.width >= side)
+    if not fits.any():
+        raise InputError(f"no training plot of `{dataset.folder}` is as large as a crop of {side} px")
     plots = torch.arange(len(pixels), device=device).repeat_interleave(torch.where(fits, shares.clamp(min=1), 0))
     return pixels, plots
 
 
 def _validation(dataset: Dataset, device: torch.device) -> Tensor:
     """Crops of 256 px, evenly spread over the validation plots; training plots where there are none."""
-    split: Split = "val" if dataset.plots("val") else "train"
-    pixels = dataset.pack(split, "pixels").to(device)
+    pixels = dataset.pack("val" if dataset.plots("val") else "train", ["pixels"], device)
     number = torch.arange(_VALIDATION_CROPS, device=device)
     plane = number % len(pixels)
     step = (number // len(pixels) + 1) / (_VALIDATION_CROPS // len(pixels) + 2)

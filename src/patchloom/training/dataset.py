@@ -14,10 +14,13 @@ A view is one of the eight ways to lay it down (`views.py`), encoded from the pi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -29,6 +32,7 @@ from patchloom.training.planes import Planes
 
 NAME = "dataset.json"
 FORMAT = 1
+_AXES = 3  # of a plane: height, width, channels
 Split = Literal["train", "val", "test"]
 
 
@@ -38,7 +42,7 @@ class Plot:
 
     name: str  # file name in plots/, without suffix
     source: str  # file name of the slide
-    group: str  # patient or place: never in two splits
+    group: str  # patient or place: never in the test split and in another one
     split: Split
     licence: str
     label: str
@@ -88,19 +92,37 @@ class Dataset:
 
     def tensors(self, plot: Plot, names: list[str]) -> list[Tensor]:
         """Named tensors of a plot. Raises FormatError where the file lacks one or is damaged."""
+        with self._opened(plot) as file:
+            return [file.get_tensor(name) for name in names]  # type: ignore[no-untyped-call]
+
+    def pack(self, split: Split, names: list[str], device: torch.device) -> Planes:
+        """The named tensors of every plot of a split as planes, name by name.
+
+        Raises InputError where the split is empty, FormatError where a file lacks one of them or is damaged.
+        """
+        places = [(plot, name) for name in names for plot in self.plots(split)]
+        if not places:
+            raise InputError(f"dataset `{self.folder}` has no plot in split `{split}`")
+        planes = (self.tensors(plot, [name])[0] for plot, name in places)
+        sizes = [self._size(plot, name) for plot, name in places]
+        return Planes.pack((p if p.ndim == _AXES else p[..., None] for p in planes), sizes, device)
+
+    def _size(self, plot: Plot, name: str) -> tuple[int, int]:
+        with self._opened(plot) as file:
+            height, width = file.get_slice(name).get_shape()[:2]  # type: ignore[no-untyped-call]
+            return height, width
+
+    @contextmanager
+    def _opened(self, plot: Plot) -> Iterator[safe_open]:
         path = self.folder / "plots" / f"{plot.name}.safetensors"
         try:
             with safe_open(path, "pt") as file:
-                return [file.get_tensor(name) for name in names]
+                yield file
         except (SafetensorError, OSError) as error:
             raise FormatError(
                 f"plot `{path}` of the dataset is missing or damaged ({error}); run `patchloom prepare` again, "
                 "it makes what is missing"
             ) from None
-
-    def pack(self, split: Split, name: str) -> Planes:
-        """One tensor of every plot of a split as planes."""
-        return Planes.pack([self.tensors(plot, [name])[0] for plot in self.plots(split)])
 
 
 def open_dataset(folder: Path) -> Dataset:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
 from patchloom.autoencoders.files import digest, load_autoencoder
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.levels import karras
@@ -20,12 +21,11 @@ from patchloom.diffusion.samplers import dpmpp_2m, run
 from patchloom.errors import InputError, MismatchError
 from patchloom.networks.files import save_denoiser
 from patchloom.networks.unet import UNet
-from patchloom.training.checkpoint import Progress
 from patchloom.training.config import DenoiserTraining
 from patchloom.training.dataset import Dataset, Split, check_latents
+from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.grids import TrainingGrids
-from patchloom.training.planes import Planes
 
 _JUDGED = 64  # validation windows whose loss is taken
 _SHOWN = 8  # of them, how many are sampled for the picture
@@ -33,33 +33,40 @@ _JUDGED_AT = (0.1, 0.3, 1.0, 3.0)  # noise levels
 
 
 class DenoiserTask:
-    """Windows of every plot's latents in every view. A datum is one window's worth of a plane's area."""
+    """Windows of every plot's latents in every view. A datum is one window's worth of a plane's area.
 
-    def __init__(self, config: DenoiserTraining, dataset: Dataset, device: torch.device) -> None:
-        factor = check_latents(dataset)
-        folder = Path(config.autoencoder)
-        if dataset.record.autoencoder != digest(folder):
-            raise MismatchError(
-                f"the latents of `{dataset.folder}` were made by another autoencoder than `{folder}`; "
-                "prepare the dataset again with it, or name the one that made them"
-            )
-        torch.manual_seed(config.seed)
+    Raises InputError where the network does not fit the dataset, MismatchError where the dataset's latents are of
+    another autoencoder.
+    """
+
+    def __init__(
+        self, config: DenoiserTraining, dataset: Dataset, device: torch.device, *, compiled: bool = False
+    ) -> None:
         self.config, self.device = config, device
-        self.autoencoder = load_autoencoder(folder).to(device)
+        self.autoencoder = _autoencoder(Path(config.autoencoder), dataset).to(device)
+        _check_shape(config, dataset, self.autoencoder.channels)
+        factor = self.autoencoder.factor
         self.windows = Windows(dataset, "train", factor, config, device)
         self.held_out = Windows(dataset, "val", factor, config, device) if dataset.plots("val") else self.windows
-        network = UNet(config.shape)
-        network.cells.mean.copy_(_mean(self.windows.grids))
-        network.cells.deviation.copy_(_deviation(self.windows.grids))
-        self.module: nn.Module = channels_last(network.to(device))
+        self.module: nn.Module = channels_last(self._network().to(device))
+        if compiled:
+            self.module.compile(dynamic=False)  # a grid thinned by another number of cells is another graph
+
+    def _network(self) -> UNet:
+        torch.manual_seed(self.config.seed)
+        network = UNet(self.config.shape)
+        mean, deviation = self.windows.grids.constants()
+        network.cells.mean.copy_(mean)
+        network.cells.deviation.copy_(deviation)
+        return network
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def loss(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The denoising loss of one window from each datum's plane, at log-normal noise levels."""
-        config = self.config
-        x0, condition = self.windows.draw(index, generator)
+        config, generator = self.config, draws.device
+        x0, condition = self.windows.draw(index, draws)
         sigma = log_normal(len(index), generator, mean=config.sigma_mean, std=config.sigma_deviation)
         dropped = torch.rand(len(index), generator=generator, device=self.device) < config.dropped
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
@@ -70,10 +77,10 @@ class DenoiserTask:
     @torch.no_grad()
     def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
         """Loss at fixed noise levels on validation windows, and a sheet: real, decoded, sampled from its grid."""
-        generator = torch.Generator(self.device).manual_seed(0)
+        draws = Draws.seeded(self.device, 0)
         index = torch.linspace(0, len(self.held_out) - 1, _JUDGED, device=self.device).long()
-        x0, condition = self.held_out.draw(index, generator)
-        noise = torch.randn(x0.shape, generator=generator, device=self.device)
+        x0, condition = self.held_out.draw(index, draws)
+        noise = torch.randn(x0.shape, generator=draws.device, device=self.device)
         figures = {}
         for level in _JUDGED_AT:
             sigma = torch.full((_JUDGED,), level, device=self.device)
@@ -85,8 +92,8 @@ class DenoiserTask:
         sheet = torch.cat([torch.cat(list(row), dim=-1) for row in pair], dim=-2)
         return figures, {"val/decoded_and_sampled": sheet.permute(1, 2, 0).cpu().numpy()}
 
-    def export(self, averaged: nn.Module, folder: Path, progress: Progress) -> None:
-        """Write the averaged network with its parametrisation."""
+    def export(self, averaged: nn.Module, folder: Path) -> None:
+        """Write the averaged network with its parametrisation to `folder/denoiser`."""
         if not isinstance(averaged, UNet):
             raise TypeError(f"expected our U-Net, found {type(averaged).__name__}")
         save_denoiser(averaged, self.config.parametrisation, folder / "denoiser", torch.bfloat16)
@@ -104,10 +111,7 @@ class Windows:
         self, dataset: Dataset, split: Split, factor: int, config: DenoiserTraining, device: torch.device
     ) -> None:
         self.config = config
-        packed = [
-            dataset.tensors(plot, [f"latents.{v}"])[0] for v in dataset.record.views for plot in dataset.plots(split)
-        ]
-        self.latents = Planes.pack(packed).to(device)
+        self.latents = dataset.pack(split, [f"latents.{view}" for view in dataset.record.views], device)
         self.grids = TrainingGrids.read(dataset, split, factor, device)
         area = self.latents.height * self.latents.width
         fits = (self.latents.height >= config.window) & (self.latents.width >= config.window)
@@ -122,23 +126,40 @@ class Windows:
     def __len__(self) -> int:
         return len(self.planes)
 
-    def draw(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, GridCondition]:
+    def draw(self, index: Tensor, draws: Draws) -> tuple[Tensor, GridCondition]:
         """One window (b, channels, window, window) anywhere in each datum's plane, and its condition."""
-        config, device = self.config, index.device
+        config, generator, device = self.config, draws.device, index.device
         plane = self.planes[index]
         place = torch.rand(2, len(index), generator=generator, device=device)
         y = (place[0] * (self.latents.height[plane] - config.window + 1)).long()
         x = (place[1] * (self.latents.width[plane] - config.window + 1)).long()
-        choice = int(torch.randint(len(config.strides), (), generator=generator, device=device))
-        thinning = config.strides[choice]
+        thinning = draws.host.choice(config.strides)
         phase = torch.randint(thinning, (len(index), 2), generator=generator, device=device)
         crops = self.latents.crops(plane, y, x, config.window, config.window).float()
         return crops, self.grids.around(plane, y, x, config.window, thinning, phase)
 
 
-def _mean(grids: TrainingGrids) -> Tensor:
-    return grids.cells.values.float().mean(0)
+def _autoencoder(folder: Path, dataset: Dataset) -> ConvolutionalAutoencoder:
+    """The autoencoder that made the dataset's latents."""
+    check_latents(dataset)
+    if dataset.record.autoencoder != digest(folder):
+        raise MismatchError(
+            f"the latents of `{dataset.folder}` were made by another autoencoder than `{folder}`; "
+            "prepare the dataset again with it, or name the one that made them"
+        )
+    return load_autoencoder(folder)
 
 
-def _deviation(grids: TrainingGrids) -> Tensor:
-    return grids.cells.values.float().std(0).clamp(min=1e-3)
+def _check_shape(config: DenoiserTraining, dataset: Dataset, channels: int) -> None:
+    shape, encoder = config.shape, dataset.record.encoder
+    dim = encoder.dim if encoder else None
+    if (shape.channels, shape.embedding) != (channels, dim):
+        raise InputError(
+            f"the network is for {shape.channels} channels and embeddings of {shape.embedding}, but `{dataset.folder}` "
+            f"has latents of {channels} channels and embeddings of {dim}; mend `shape` in the config"
+        )
+    if config.window % shape.multiple:
+        raise InputError(
+            f"a window of {config.window} latents does not fit a network of {len(shape.widths)} levels; "
+            f"`window` must be a multiple of {shape.multiple}"
+        )

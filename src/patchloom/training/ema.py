@@ -17,7 +17,8 @@ class Average:
     """An exponential moving average of a module's weights by samples seen, so that the batch size does not matter.
 
     The half-life is `half_life` samples, and a tenth of the samples seen while that is shorter, as in Karras et al.
-    (2024), whose averages forget the start of training in proportion to its length.
+    (2024), whose averages forget the start of training in proportion to its length. Buffers are constants and stay
+    as they are.
     """
 
     def __init__(self, module: nn.Module, half_life: float) -> None:
@@ -28,8 +29,4 @@ class Average:
     def update(self, module: nn.Module, seen: int, batch: int) -> None:
         """Move towards `module` after a step of `batch` samples, `seen` in all."""
         keep = 0.5 ** (batch / max(min(self.half_life, seen / 10), 1e-9))
-        mine, new = self.module.state_dict(), module.state_dict()
-        floating = [name for name, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[n] for n in floating], [new[n] for n in floating], 1 - keep)
-        for name in mine.keys() - set(floating):
-            mine[name].copy_(new[name])
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - keep)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import time
 from collections.abc import Mapping
@@ -18,15 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+LINES = "log.jsonl"
+
 
 class Log:
-    """Appends to `folder/events.out.tfevents.<number>.patchloom` and `folder/log.jsonl`; each line is flushed."""
+    """Appends to `folder/events.out.tfevents.<number>.patchloom` and `folder/log.jsonl`; each line is flushed.
+
+    A figure that is no number is null in JSON, which has none.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         number = len(list(folder.glob("events.out.tfevents.*")))
         self._events = (folder / f"events.out.tfevents.{number:010d}.patchloom").open("ab")
-        self._lines = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._lines = (folder / LINES).open("a", encoding="utf-8")
         self._record(_bytes(3, b"brain.Event:2"), 0)
 
     def figures(self, seen: int, figures: Mapping[str, float]) -> None:
@@ -35,7 +41,8 @@ class Log:
             _bytes(1, _bytes(1, tag.encode()) + _key(2, 5) + struct.pack("<f", value)) for tag, value in figures.items()
         )
         self._record(_bytes(5, values), seen)
-        self._lines.write(json.dumps({"seen": seen, **figures}) + "\n")
+        finite = {tag: value if math.isfinite(value) else None for tag, value in figures.items()}
+        self._lines.write(json.dumps({"seen": seen, **finite}) + "\n")
         self._lines.flush()
 
     def picture(self, seen: int, tag: str, pixels: NDArray[np.uint8]) -> None:

@@ -12,6 +12,9 @@ from patchloom.diffusion.condition import GridCondition
 from patchloom.training.dataset import Dataset, Split
 from patchloom.training.planes import Planes
 
+_PART = 1 << 14  # cells
+_SPREAD = 1e-3  # the least deviation: a number that never varies says nothing
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingGrids:
@@ -25,19 +28,29 @@ class TrainingGrids:
     @classmethod
     def read(cls, dataset: Dataset, split: Split, factor: int, device: torch.device) -> TrainingGrids:
         """Read every view of a split of a dataset whose latents are `factor` pixels wide."""
-        cells, valid, origin = [], [], []
-        for view in dataset.record.views:
-            for plot in dataset.plots(split):
-                parts = dataset.tensors(plot, [f"cells.{view}", f"valid.{view}", f"origin.{view}"])
-                cells.append(parts[0])
-                valid.append(parts[1][..., None])
-                origin.append(parts[2] / factor)
+        views = dataset.record.views
+        origin = [dataset.tensors(plot, [f"origin.{view}"])[0] for view in views for plot in dataset.plots(split)]
         return cls(
-            Planes.pack(cells).to(device),
-            Planes.pack(valid).to(device),
-            torch.stack(origin).to(device),
+            dataset.pack(split, [f"cells.{view}" for view in views], device),
+            dataset.pack(split, [f"valid.{view}" for view in views], device),
+            torch.stack(origin).to(device) / factor,
             dataset.record.stride_px / factor,
         )
+
+    def constants(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the valid cells, (dim,) float32 each; summed in parts, so that nothing is copied."""
+        count = self.valid.values.sum()
+        total, squares = torch.zeros(2, self.cells.values.shape[1], dtype=torch.float64, device=count.device)
+        parts = (torch.split(planes.values, _PART) for planes in (self.cells, self.valid))
+        for cells, valid in zip(*parts, strict=True):
+            kept = torch.where(valid, cells.double(), 0.0)
+            total += kept.sum(0)
+            squares += kept.square().sum(0)
+        if not count:
+            return torch.zeros_like(total).float(), torch.ones_like(total).float()
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=_SPREAD**2)
+        return mean.float(), variance.sqrt().float()
 
     def around(self, plane: Tensor, y: Tensor, x: Tensor, window: int, thinning: int, phase: Tensor) -> GridCondition:
         """The condition of windows at (y, x) (b,) latents of their planes.

@@ -5,10 +5,12 @@ It imports torch, numpy, safetensors, pillow and pyyaml alone, so that it runs o
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from math import cos, pi
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,9 +24,13 @@ from patchloom.errors import InputError
 from patchloom.training import checkpoint
 from patchloom.training.checkpoint import Progress
 from patchloom.training.config import Optimisation, Upkeep
+from patchloom.training.draws import Draws
 from patchloom.training.ema import Average
-from patchloom.training.events import Log
+from patchloom.training.journal import Journal, Meter, Report
 from patchloom.training.processes import Processes
+from patchloom.training.schedule import order, rate
+from patchloom.training.speed import count_flops, peak_flops
+from patchloom.training.stop import Stop
 
 
 class Task(Protocol):
@@ -39,7 +45,7 @@ class Task(Protocol):
         """Data in an epoch."""
         ...
 
-    def loss(self, index: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The mean loss of the data numbered `index`, to be differentiated, and figures for the log."""
         ...
 
@@ -47,21 +53,25 @@ class Task(Protocol):
         """Figures and pictures (height, width, 3) of the averaged weights, on validation data."""
         ...
 
-    def export(self, averaged: nn.Module, folder: Path, progress: Progress) -> None:
+    def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write what the run leaves behind."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a run computes: `dtype` is that of the products; weights and sums stay float32."""
+    """Where a run computes: `dtype` is that of the products; weights and sums stay float32.
+
+    Raises InputError for float16, whose small gradients would need scaling.
+    """
 
     device: torch.device
     dtype: torch.dtype
     compile: bool = False
 
-
-Report = Callable[[Progress, Mapping[str, float]], None]
+    def __post_init__(self) -> None:
+        if self.dtype not in (torch.float32, torch.bfloat16):
+            raise InputError(f"training runs in fp32 or bf16, not in {self.dtype}")
 
 
 def train(
@@ -80,150 +90,117 @@ def train(
     """Train until `plan.samples` are seen, or for `seconds`, and leave a checkpoint and an export in `folder`.
 
     `identity` names network and data: a checkpoint of another one is refused. A killed run goes on from its last
-    checkpoint with `resume`, in as many processes as there are then. Interrupting it writes a checkpoint first.
+    checkpoint with `resume`, in as many processes as there are then. SIGINT and SIGTERM end the run after the step
+    that is being made, with a checkpoint and no export; a second one ends it at once.
     """
-    processes = Processes.join(machine.device)
-    if plan.batch % processes.count:
-        raise InputError(f"a batch of {plan.batch} cannot be shared by {processes.count} processes evenly")
-    run = _Run(task, plan, machine, processes, seed)
-    if (folder / checkpoint.NAME).exists():
-        if not resume:
-            raise InputError(f"`{folder}` holds a run already; go on with --resume or name another output")
-        run.progress = checkpoint.restore(folder, task.module, run.average, run.optimiser, identity)
-    folder.mkdir(parents=True, exist_ok=True)
-    processes.same([p.data for p in task.module.parameters()])
-    log = Log(folder) if processes.leads else None
+    with Processes.joined(machine.device) as processes:
+        run = Run(task, plan, machine, processes, seed)
+        run.start(folder, identity, resume)
+        journal = Journal(folder, processes, report)
 
-    def keep() -> None:
-        if processes.leads:
-            checkpoint.save(folder, task.module, run.average, run.optimiser, run.progress, identity)
+        def keep() -> None:
+            if processes.leads:
+                checkpoint.save(folder, task.module, run.average, run.optimiser, run.progress, identity)
 
-    try:
-        _steps(run, upkeep, log, keep, seconds, report)
-    finally:
-        if run.whole:
+        with closing(journal), Stop(seconds) as stop:
+            _steps(run, upkeep, journal, stop, keep)
             keep()
-        if log:
-            log.close()
-    if processes.leads:
-        task.export(run.average.module, folder, run.progress)
-    processes.wait()
-    processes.leave()
+        if processes.leads:
+            task.export(run.average.module, folder)
+        processes.wait()
     return run.progress
 
 
-class _Run:
+class Run:
     """The state of a run between two steps."""
 
     def __init__(self, task: Task, plan: Optimisation, machine: Machine, processes: Processes, seed: int) -> None:
+        if plan.batch % processes.count:
+            raise InputError(f"a batch of {plan.batch} cannot be shared by {processes.count} processes evenly")
         self.task, self.plan, self.machine, self.processes, self.seed = task, plan, machine, processes, seed
         self.parameters = [p for p in task.module.parameters() if p.requires_grad]
         self.optimiser = AdamW(
-            self.parameters,
-            lr=plan.rate,
-            betas=plan.betas,
-            weight_decay=plan.weight_decay,
-            fused=True,
+            self.parameters, lr=plan.rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
         )
         self.average = Average(task.module, plan.ema_samples)
         self.progress = Progress()
-        self.whole = True  # False while a step is half done: such a state is not worth keeping
-        self.loss = torch.compile(task.loss) if machine.compile else task.loss
+
+    def start(self, folder: Path, identity: str, resume: bool) -> None:
+        """Go on from the checkpoint in a folder, if there is one; every process with the leader's weights.
+
+        Raises InputError where there is one and nobody said `resume`, MismatchError where it is of another run.
+        """
+        if (folder / checkpoint.NAME).exists():
+            if not resume:
+                raise InputError(f"`{folder}` holds a run already; go on with --resume or name another output")
+            self.progress = checkpoint.restore(folder, self.task.module, self.average, self.optimiser, identity)
+        self.processes.same(list(self.task.module.state_dict().values()))
 
     def step(self) -> Mapping[str, Tensor]:
-        """One step of every process on its share of the batch."""
-        share = self.plan.batch // self.processes.count
-        index = order(len(self.task), self.seed, self.progress.seen, self.plan.batch)
-        mine = index[self.processes.rank * share : (self.processes.rank + 1) * share].to(self.machine.device)
-        generator = torch.Generator(self.machine.device)
-        generator.manual_seed(hash((self.seed, self.progress.step, self.processes.rank)) & (2**63 - 1))
-        with torch.autocast(self.machine.device.type, self.machine.dtype, self.machine.dtype != torch.float32):
-            loss, figures = self.loss(mine, generator)
+        """One step of every process on its share of the batch; nothing in it waits for the device."""
+        loss, figures = self._loss()
         loss.backward()  # type: ignore[no-untyped-call]
         self.processes.mean([p.grad for p in self.parameters if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.parameters, self.plan.clip)
-        self._update(norm.isfinite().logical_not().float())
-        return {"loss": loss.detach(), "gradient": norm, **figures}
+        self._update(norm)
+        return {"loss": loss, "gradient": norm, **figures}
 
-    def _update(self, unsound: Tensor) -> None:
-        self.whole = False
+    def flops(self) -> int:
+        """Floating point operations of this process's share of a step."""
+        counted = count_flops(lambda: self._loss()[0])
+        self.optimiser.zero_grad()
+        return counted
+
+    def _loss(self) -> tuple[Tensor, Mapping[str, Tensor]]:
+        device, dtype, rank = self.machine.device, self.machine.dtype, self.processes.rank
+        share = self.plan.batch // self.processes.count
+        index = order(len(self.task), self.seed, self.progress.seen, self.plan.batch, device)
+        draws = Draws.seeded(device, self.seed, self.progress.step, rank)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return self.task.loss(index[rank * share : (rank + 1) * share], draws)
+
+    def _update(self, norm: Tensor) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = rate(self.plan, self.progress)
         # One overflow must not end a run of days: the fused step skips itself where this says so, without asking the
-        # device to wait. A run of them shows in the log, as a gradient of nan.
-        self.optimiser.found_inf = unsound  # type: ignore[attr-defined]
+        # device to wait. A run of them shows in the log, as a gradient that is no number.
+        self.optimiser.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.progress.seen += self.plan.batch
         self.progress.step += 1
         self.average.update(self.task.module, self.progress.seen, self.plan.batch)
-        self.whole = True
 
 
-def _steps(
-    run: _Run, upkeep: Upkeep, log: Log | None, keep: Callable[[], None], seconds: float | None, report: Report
-) -> None:
-    started = last = time.monotonic()
-    sums: dict[str, Tensor] = {}
-    since = 0
-    while run.progress.seen < run.plan.samples:
-        figures = run.step()
-        since += 1
-        sums = {name: sums[name] + value.detach() if sums else value.detach() for name, value in figures.items()}
+def _steps(run: Run, upkeep: Upkeep, journal: Journal, stop: Stop, keep: Callable[[], None]) -> None:
+    meter = Meter(run.plan.batch, _peak_share(run))
+    last = time.monotonic()
+    while run.progress.seen < run.plan.samples and not run.processes.agree(stop.asked):
+        meter.add(run.step())
         now = time.monotonic()
         run.progress.seconds += now - last
-        if _due(run, upkeep.log):
-            means = {name: float(value) / since for name, value in sums.items()}
-            _tell(run, log, means | {"rate": rate(run.plan, run.progress)}, report)
-            sums, since = {}, 0
-        if _due(run, upkeep.pictures) and log:
-            judged, pictures = run.task.judge(run.average.module)
-            _tell(run, log, judged, report)
-            for tag, pixels in pictures.items():
-                log.picture(run.progress.seen, tag, pixels)
-        if _due(run, upkeep.checkpoint):
-            keep()
         last = now
-        late = seconds is not None and now - started > seconds
-        if run.processes.agree(late, run.machine.device):
-            return
+        if _due(run, upkeep.log):
+            journal.figures(run.progress, {**meter.take(run.processes), "rate": rate(run.plan, run.progress)})
+        with meter.paused():
+            if _due(run, upkeep.pictures) and run.processes.leads:
+                figures, pictures = run.task.judge(run.average.module)
+                journal.figures(run.progress, figures)
+                journal.pictures(run.progress, pictures)
+            if _due(run, upkeep.checkpoint):
+                keep()
 
 
-def _due(run: _Run, every: int) -> bool:
+def _due(run: Run, every: int) -> bool:
     return run.progress.seen // every != (run.progress.seen - run.plan.batch) // every
 
 
-def _tell(run: _Run, log: Log | None, figures: Mapping[str, float], report: Report) -> None:
-    if log:
-        log.figures(run.progress.seen, {**figures, "seconds": run.progress.seconds})
-        report(run.progress, figures)
-
-
-def order(length: int, seed: int, seen: int, batch: int) -> Tensor:
-    """The data of the next batch: epochs are permutations, one after another, whatever the number of processes."""
-    if length == 0:
-        raise InputError("there is nothing to train on: the dataset has no plot in split `train`")
-    parts: list[Tensor] = []
-    while batch:
-        epoch, place = divmod(seen, length)
-        permutation = torch.randperm(length, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-        part = permutation[place : place + batch]
-        parts.append(part)
-        seen, batch = seen + len(part), batch - len(part)
-    return torch.cat(parts)
-
-
-def rate(plan: Optimisation, progress: Progress) -> float:
-    """The learning rate at a point of the run."""
-    warm = min((progress.step + 1) / max(plan.warmup, 1), 1.0)
-    if plan.decay == "constant":
-        return plan.rate * warm
-    return plan.rate * warm * (0.5 + 0.5 * cos(pi * min(progress.seen / plan.samples, 1.0)))
+def _peak_share(run: Run) -> float | None:
+    """The share of the device's peak that one step a second would take."""
+    peak = peak_flops(run.machine.device, run.machine.dtype)
+    return run.flops() / peak if peak else None
 
 
 def identity_of(*parts: Any) -> str:
-    """A digest of whatever makes a checkpoint usable: network shape and dataset."""
-    import hashlib
-    import json
-
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    """A digest of whatever makes a checkpoint usable: network shape and dataset, as plain JSON values."""
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

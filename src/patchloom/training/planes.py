@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from patchloom.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +24,25 @@ class Planes:
     width: Tensor  # (planes,) int64
 
     @classmethod
-    def pack(cls, planes: list[Tensor]) -> Planes:
-        """Pack tensors (height, width, channels) of one dtype and one number of channels."""
-        sizes = torch.tensor([(plane.shape[0], plane.shape[1]) for plane in planes])
-        ends = (sizes[:, 0] * sizes[:, 1]).cumsum(0)
-        start = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]])
-        values = torch.cat([plane.reshape(-1, plane.shape[-1]) for plane in planes])
-        return cls(values, start, sizes[:, 0].contiguous(), sizes[:, 1].contiguous())
+    def pack(cls, planes: Iterable[Tensor], sizes: Sequence[tuple[int, int]], device: torch.device) -> Planes:
+        """Pack tensors (height, width, channels) of one dtype and one number of channels, and of these sizes.
+
+        They are taken one by one, so the host never holds them all.
+        """
+        height, width = torch.tensor(sizes).T.contiguous()
+        stop = (height * width).cumsum(0)
+        start = stop - height * width
+        values: Tensor | None = None
+        for plane, first, end in zip(planes, start.tolist(), stop.tolist(), strict=True):
+            if values is None:
+                values = torch.empty(int(stop[-1]), plane.shape[-1], dtype=plane.dtype, device=device)
+            values[first:end] = plane.reshape(-1, plane.shape[-1])
+        if values is None:
+            raise InputError("there are no planes to pack")
+        return cls(values, start.to(device), height.to(device), width.to(device))
 
     def __len__(self) -> int:
         return self.start.shape[0]
-
-    def to(self, device: torch.device) -> Planes:
-        """The same planes on a device."""
-        return Planes(*(part.to(device) for part in (self.values, self.start, self.height, self.width)))
 
     def crops(self, plane: Tensor, y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
         """(b, channels, height, width) in channels-last memory: the crop at (y, x) of each named plane."""

@@ -75,20 +75,19 @@ def prepare(
     split, CapacityError on a full disk; every other trouble with a slide is recorded and the next one taken.
     """
     check_splits(tuple(_stub(entry) for entry in entries))
-    processes = Processes.join(device)
-    settings = _settings(preparation, models)
-    if processes.leads:
-        _claim(folder, settings)
-    processes.wait()
-    mine = entries[processes.rank :: processes.count]
-    for done, entry in enumerate(mine):
-        progress(entry.name, done, len(mine))
-        _prepare_slide(entry, folder, preparation, models)
-    processes.wait()
-    if processes.leads:
-        _write(folder / NAME, records.dump(_record(entries, folder, preparation, models)))
-    processes.wait()
-    processes.leave()
+    with Processes.joined(device) as processes:
+        if processes.leads:
+            _claim(folder, _settings(preparation, models))
+        processes.wait()
+        mine = entries[processes.rank :: processes.count]
+        for done, entry in enumerate(mine):
+            progress(entry.name, done, len(mine))
+            _prepare_slide(entry, folder, preparation, models)
+            progress(entry.name, done + 1, len(mine))
+        processes.wait()
+        if processes.leads:
+            _write(folder / NAME, records.dump(_record(entries, folder, preparation, models)))
+        processes.wait()
     return open_dataset(folder)
 
 

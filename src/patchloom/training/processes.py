@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PATIENCE = timedelta(days=7)  # a process whose slides are done waits for the others; a dead one is seen at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,23 @@ class Processes:
     count: int = 1
 
     @classmethod
-    def join(cls, device: torch.device) -> Processes:
-        """Join the group that torchrun describes in the environment (nccl on CUDA, gloo elsewhere)."""
+    @contextmanager
+    def joined(cls, device: torch.device) -> Iterator[Processes]:
+        """The group that torchrun describes in the environment, for as long as the context lasts.
+
+        Tensors on CUDA go through nccl, others through gloo: the host's small talk does not wait for the device.
+        """
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
-            return cls()
-        if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        return cls(dist.get_rank(), count)
+            yield cls()
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+        try:
+            yield cls(dist.get_rank(), count)
+        finally:
+            dist.destroy_process_group()
 
     @property
     def leads(self) -> bool:
@@ -33,7 +47,7 @@ class Processes:
         return self.rank == 0
 
     def mean(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes, in place; one message for all of one dtype."""
+        """Replace each tensor by its mean over the processes, in place; one message for all, which are of one dtype."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -49,20 +63,14 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
-    def agree(self, flag: bool, device: torch.device) -> bool:
+    def agree(self, flag: bool) -> bool:
         """Whether any process says yes: all of them then stop at the same step."""
         if self.count == 1:
             return flag
-        said = torch.tensor(float(flag), device=device)
+        said = torch.tensor(float(flag))
         dist.all_reduce(said, dist.ReduceOp.MAX)
         return bool(said.item())
 
     def wait(self) -> None:
         """Until all have come here."""
-        if self.count > 1:
-            dist.barrier()
-
-    def leave(self) -> None:
-        """Leave the group."""
-        if self.count > 1 and dist.is_initialized():
-            dist.destroy_process_group()
+        self.agree(False)

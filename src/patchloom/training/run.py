@@ -1,0 +1,74 @@
+"""From a config file's record to a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchloom import records
+from patchloom.machine import choose_device, choose_dtype
+from patchloom.training import checkpoint, loop
+from patchloom.training.autoencoder import AutoencoderTask
+from patchloom.training.checkpoint import Progress
+from patchloom.training.config import AutoencoderTraining, Training
+from patchloom.training.dataset import Dataset, open_dataset
+from patchloom.training.denoiser import DenoiserTask
+from patchloom.training.events import LINES
+from patchloom.training.journal import Report
+
+
+def machine_of(device: str = "auto", dtype: str = "auto", compiled: bool | None = None) -> loop.Machine:
+    """The machine that `--device`, `--dtype` and `--compile` name; compiled on CUDA where nothing is said."""
+    place = choose_device(device)
+    return loop.Machine(place, choose_dtype(dtype, place), place.type == "cuda" if compiled is None else compiled)
+
+
+def train_config(
+    config: Training,
+    machine: loop.Machine,
+    *,
+    resume: bool = False,
+    seconds: float | None = None,
+    report: Report = lambda progress, figures: None,
+) -> Progress:
+    """Train what the config describes, into its `output` folder; the rest is told at `loop.train`.
+
+    A checkpoint belongs to what is trained and to the dataset that it is trained on; how long and how fast, and what
+    is written when, may change from one session to the next.
+    """
+    dataset = open_dataset(Path(config.data))
+    return loop.train(
+        _task(config, dataset, machine),
+        config.optimisation,
+        config.upkeep,
+        Path(config.output),
+        machine,
+        identity=_identity(config, dataset),
+        seed=config.seed,
+        resume=resume,
+        seconds=seconds,
+        report=report,
+    )
+
+
+def outcome(config: Training, progress: Progress) -> dict[str, str | int | float]:
+    """How far a run came, and where what it wrote lies."""
+    folder = Path(config.output)
+    return {
+        "samples": progress.seen,
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "checkpoint": str(folder / checkpoint.NAME),
+        "log": str(folder / LINES),
+        "export": str(folder / config.kind),
+    }
+
+
+def _task(config: Training, dataset: Dataset, machine: loop.Machine) -> loop.Task:
+    if isinstance(config, AutoencoderTraining):
+        return AutoencoderTask(config, dataset, machine.device, compiled=machine.compile)
+    return DenoiserTask(config, dataset, machine.device, compiled=machine.compile)
+
+
+def _identity(config: Training, dataset: Dataset) -> str:
+    answer = None if isinstance(config, AutoencoderTraining) else records.dump(config.parametrisation)
+    return loop.identity_of(config.kind, records.dump(config.shape), answer, records.dump(dataset.record))
