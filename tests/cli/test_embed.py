@@ -32,7 +32,20 @@ def test_a_picture_becomes_a_grid(picture: Path, tmp_path: Path) -> None:
 
 def test_a_region_and_a_stride(picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.grid"
-    said = ["--pixel-size", "0.5um", "--patch", "32", "--stride", "16", "--region", "64,0,64,32", "--valid", "all"]
+    said = [
+        "--encoder",
+        "tiny",
+        "--pixel-size",
+        "0.5um",
+        "--patch",
+        "32",
+        "--stride",
+        "16",
+        "--region",
+        "64,0,64,32",
+        "--valid",
+        "all",
+    ]
     status, stdout, _ = embed(picture, "-o", out, *said)
     assert status == 0
     assert {"rows: 1", "cols: 3", "stride: 16 px"} <= set(stdout.splitlines())
@@ -40,7 +53,18 @@ def test_a_region_and_a_stride(picture: Path, tmp_path: Path) -> None:
 
 
 def test_the_slide_s_own_size_and_the_one_asked_for(picture: Path, tmp_path: Path) -> None:
-    said = ["--slide-pixel-size", "0.25um", "--pixel-size", "0.5um", "--patch", "16", "--valid", "all"]
+    said = [
+        "--encoder",
+        "tiny",
+        "--slide-pixel-size",
+        "0.25um",
+        "--pixel-size",
+        "0.5um",
+        "--patch",
+        "16",
+        "--valid",
+        "all",
+    ]
     assert embed(picture, "-o", tmp_path / "a.grid", *said)[0] == 0
     grid = read_grid(tmp_path / "a.grid")
     assert grid.canvas == (48, 64)

@@ -115,7 +115,7 @@ def test_one_source_is_asked_for(pipeline: Path, said: tuple[str, ...], message:
 
 def test_what_does_not_belong_together_is_refused(pipeline: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.grid"
-    said = ("--pixel-size", "0.5um", "--patch", 32, "--valid", "all", "--batch", 4)
+    said = ("--pixel-size", "0.5um", "--patch", 32, "--valid", "all", "--encoder", "tiny")
     assert patchloom("embed", picture, "-o", other, *said).exit_code == 0
     result = patchloom("generate", pipeline, "--grid", other, "-o", tmp_path / "out.png")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -67,11 +67,11 @@ def test_pictures_to_a_dataset_an_autoencoder_latents_and_a_denoiser(table: Path
     assert trained.stderr.splitlines()[0].startswith("2 samples, ")
     assert load_autoencoder(tmp_path / "ae/autoencoder").factor == 8
 
-    said = prepare(table, "-o", tmp_path / "data", "--autoencoder", tmp_path / "ae/autoencoder")
+    said = prepare(table, "-o", tmp_path / "data", "--autoencoder", tmp_path / "ae/autoencoder", "--encoder", "tiny")
     assert said.exit_code == 0, said.output
     assert {"plots:", "  train: 1", "broken: none"} <= set(said.stdout.splitlines())
 
-    shape = {"channels": 2, "widths": [8, 8], "blocks": [1, 1], "condition": 8}
+    shape = {"channels": 2, "embedding": 6, "widths": [8, 8], "blocks": [1, 1], "condition": 8}
     config = write_config(
         tmp_path, kind="denoiser", data="data", output="run", autoencoder="ae/autoencoder", shape=shape, window=16
     )

@@ -61,6 +61,18 @@ def _generate() -> click.Command:
     return generate
 
 
+def _evaluate() -> click.Command:
+    from patchloom.cli.evaluate import evaluate
+
+    return evaluate
+
+
+def _demo() -> click.Command:
+    from patchloom.cli.demo import demo
+
+    return demo
+
+
 VERBS: dict[str, Verb] = {
     "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
     "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
@@ -68,6 +80,8 @@ VERBS: dict[str, Verb] = {
     "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
     "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
+    "evaluate": Verb("Measure generated images.", _evaluate),
+    "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 
 
