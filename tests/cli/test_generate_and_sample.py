@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,16 @@ def test_an_interrupted_image_is_finished_by_the_same_command(
     assert len(set(kept)) == len(kept)
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / ".out.png.work").exists()
+
+
+def test_the_lines_of_the_readme_run(
+    pipeline: Path, grid: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (lines,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(grid, "section.grid")
+    exec(lines.replace("he-foundation", str(pipeline)), {})
+    assert describe("section.tif")["size_px"] == [96, 128]
 
 
 @pytest.mark.parametrize(
