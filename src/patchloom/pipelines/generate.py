@@ -74,7 +74,7 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Run
 
 def run_of(pipeline: Pipeline, scene: GridScene, latents: Frame, settings: Settings) -> Run[GridCondition]:
     """The same for a scene that is known to fit the pipeline, over a canvas of latents."""
-    chosen = _chosen(pipeline, settings)
+    chosen = settled(pipeline, settings)
     scale, interval = chosen.guidance or 1.0, chosen.guidance_interval
     return Run(
         denoiser=guided(pipeline.denoiser, scale, interval=interval),
@@ -153,7 +153,7 @@ def provenance(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, coun
             "encoder": grid.encoder.name,
             "reference": grid.reference.name if grid.reference else None,
         },
-        "settings": asdict(_chosen(pipeline, settings)),
+        "settings": asdict(settled(pipeline, settings)),
         "device": pipeline.device.type,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "torch": torch.__version__,
@@ -173,7 +173,7 @@ def georeference(pipeline: Pipeline, grid: EmbeddingGrid) -> GeoReference | None
     return GeoReference(geo.crs, (a, b, x, d, e, y))
 
 
-def _chosen(pipeline: Pipeline, settings: Settings) -> Settings:
+def settled(pipeline: Pipeline, settings: Settings) -> Settings:
     """The settings with the pipeline's defaults in the places left open."""
     own = pipeline.record.defaults
     guidance = own.guidance if settings.guidance is None else settings.guidance
@@ -192,7 +192,7 @@ def _chosen(pipeline: Pipeline, settings: Settings) -> Settings:
 
 def stages_of(pipeline: Pipeline, settings: Settings) -> tuple[float, list[Stage]]:
     """Guidance scale and stages of the settings, the pipeline's own where they leave them open."""
-    chosen = _chosen(pipeline, settings)
+    chosen = settled(pipeline, settings)
     return chosen.guidance or 1.0, _stages(pipeline, chosen)
 
 
