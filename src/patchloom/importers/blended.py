@@ -72,11 +72,11 @@ class BlendedDecode:
         with torch.no_grad():
             latents = torch.from_numpy(self._latents.read(box)[None]).to(weight.device, weight.dtype)
             pixels = self._autoencoder.pixels(latents)[0].float().cpu()
-        return np.asarray(pixels, np.float32)
+        return pixels.numpy()
 
 
 def bell(height: int, width: int) -> NDArray[np.float32]:
     """Weights of a tile's pixels: exp(-(u² + v²) / 0.8²) for u and v from -1 to 1, the largest of them 1."""
     y, x = (np.exp(-((np.linspace(-1, 1, n) / _SPREAD) ** 2)) for n in (height, width))
-    weights = y[:, None] * x[None, :]
-    return (weights / weights.max()).astype(np.float32)
+    weights: NDArray[np.float64] = y[:, None] * x[None, :]
+    return np.asarray(weights / weights.max(), np.float32)

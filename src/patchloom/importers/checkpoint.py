@@ -90,7 +90,7 @@ def _index(path: Path) -> Mapping[str, str]:
         raise FormatError(f"`{path}` is too long for an index of shards")
     try:
         placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        if not isinstance(placed, dict) or not all(isinstance(value, str) for value in placed.values()):
+        if not isinstance(placed, dict) or not placed or not all(isinstance(value, str) for value in placed.values()):
             raise KeyError
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"`{path}` is no index of shards: it has no `weight_map` from names to files") from None

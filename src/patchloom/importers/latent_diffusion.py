@@ -124,7 +124,10 @@ def export_state(model: LatentDiffusion) -> dict[str, Tensor]:
         (model.embedder, embedder_names(model.embedder), EMBEDDER),
     )
     betas = torch.from_numpy(ddpm_betas(label.steps, label.beta_first, label.beta_last)).float()
-    return {"betas": betas} | {name: value for part in parts for name, value in to_theirs(*part).items()}
+    beside = {"betas": betas}
+    if model.spec.scale_in_weights:
+        beside["scale_factor"] = torch.tensor(model.spec.first_stage.scale)
+    return beside | {name: value for part in parts for name, value in to_theirs(*part).items()}
 
 
 def _fill(network: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
