@@ -1,180 +1,308 @@
-"""`patchloom evaluate`: how far images follow their grid, how near they are to real ones, and their seams."""
+"""`patchloom evaluate`: measurements, each with its N, interval, floor and what it was measured with."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
-from patchloom.cli.progress import Bar, progress
+from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
-    import torch
-
     from patchloom.encoders.encoder import Encoder
     from patchloom.evaluation.report import Report
     from patchloom.pipelines.pipeline import Pipeline
-    from patchloom.pipelines.sides import Cut
+    from patchloom.pipelines.sides import Cut, Pictures
 
-Split = Literal["train", "val", "test"]
+Command: TypeAlias = Callable[..., Any]
+Split: TypeAlias = Literal["train", "val", "test"]
 
-
-class _Machine(NamedTuple):
-    device: torch.device
-    dtype: torch.dtype
-
-
-@click.command()
-@click.argument("made", type=options.FILE)
-@click.option("--real", type=options.FILE, help="Real images to hold MADE against: distances.")
-@click.option("--training", type=options.FILE, help="Real images that distances take their axes from; never judged.")
-@click.option("--grid", "grid_path", type=options.FILE, help="The grid that MADE was generated from: similarity.")
-@click.option("--reference", type=options.FILE, help="The slide of the grid, for the ceiling of the similarity.")
-@click.option("--seams", is_flag=True, help="Measure seams at the borders that MADE's provenance names.")
-@click.option("--pipeline", help="The pipeline that made it; needed with --grid and --seams.")
-@click.option(
-    "--encoder",
-    "names",
-    multiple=True,
-    help="A feature network; may be repeated. Default: efficientnet-lite0 for distances, the pipeline's with --grid.",
+DEFAULT_ENCODER = "efficientnet-lite0"
+_SPLITS = click.Choice(["train", "val", "test"])
+_training = click.option(
+    "--training",
+    type=options.FILE,
+    help="Training images, a side too (of a dataset or table its train split): they choose the principal axes.",
 )
-@click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of the crops that pictures are cut into, in px.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many crops of a side, drawn by the seed.")
-@click.option("--pixel-size", metavar="SIZE", callback=options.parsed(PixelSize.parse), help="Bring both sides to it.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of a dataset or table; default: test.")
-@click.option("-o", "--output", type=options.FILE, help="Write the whole report as JSON.")
+_pipeline = click.option("--pipeline", help="The pipeline that made it; default: the one that the image names.")
+_crop = click.option(
+    "--crop",
+    "crop_px",
+    type=click.IntRange(1),
+    help="Cut squares of this side in px, side by side, from each picture; default: pictures as they are.",
+)
+_random = click.option(
+    "--random", type=click.IntRange(1), help="With --crop: so many at random places of each picture, instead."
+)
+
+
+def _encoders(default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--encoder",
+        "encoders",
+        multiple=True,
+        metavar="NAME",
+        help=f"A network to measure with, by name or folder; may be repeated; default: {default}.",
+    )
+
+
+def _reported(command: Command) -> Command:
+    """Where a report goes besides stdout."""
+    page = click.option("--html", type=options.FILE, help="Write the report as one HTML page, too.")
+    output = click.option("-o", "--output", type=options.FILE, help="Write the report as a JSON file, too.")
+    return output(page(options.as_json(command)))
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure generated images, or a whole pipeline on held-out slides.
+
+    Every figure stands with its N, an interval, the floor that real images reach among themselves, and the network
+    that it was measured with. `patchloom evaluate MEASURE --help` says what a measure takes.
+    """
+
+
+@evaluate.command()
+@click.argument("real", type=options.FILE)
+@click.argument("synthetic", type=options.FILE)
+@_encoders(DEFAULT_ENCODER)
+@_training
+@options.pixel_size
+@_crop
+@_random
+@click.option("--limit", type=click.IntRange(2), help="At most so many patches a side, drawn by the seed.")
+@click.option(
+    "--split", type=_SPLITS, default="test", show_default=True, help="Of REAL, where it is a dataset or a table."
+)
+@click.option("--synthetic-split", type=_SPLITS, help="Of SYNTHETIC, where it is one; default: all of it.")
+@click.option("--sourced", is_flag=True, help="Groups of SYNTHETIC name the groups of REAL that it was made from.")
 @options.seed
 @options.device
 @options.dtype
-@options.as_json
-def evaluate(
-    made: Path,
+@_reported
+def distances(
+    real: Path,
+    synthetic: Path,
     *,
-    real: Path | None,
+    encoders: tuple[str, ...],
     training: Path | None,
-    grid_path: Path | None,
-    reference: Path | None,
-    seams: bool,
-    pipeline: str | None,
-    names: tuple[str, ...],
-    crop_px: int | None,
-    limit: int | None,
     pixel_size: PixelSize | None,
-    split: Split | None,
-    output: Path | None,
+    crop_px: int | None,
+    random: int | None,
+    limit: int | None,
+    split: Split,
+    synthetic_split: Split | None,
+    sourced: bool,
     seed: int,
     device: str,
     dtype: str,
+    output: Path | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure generated images.
+    """Distances between two sets of pictures.
 
-    MADE, --real and --training are each a folder of pictures, a dataset, a CSV table, or a large image. With --real:
-    Fréchet and kernel distance, precision and recall, beside the distance of real images from real images. With
-    --grid: the similarity of MADE's cells to the grid's, beside its floor (cells shuffled) and, with --reference, its
-    ceiling (the reference through the autoencoder alone). Never judge in the conditioning encoder only.
+    Fréchet distance along the principal axes of training images and in full, kernel distance, precision, recall,
+    density and coverage. REAL and SYNTHETIC are each a folder of pictures, a dataset of `patchloom prepare`, a CSV
+    table with columns file, group and split, or one large picture. Never judge in the conditioning encoder alone.
     """
-    from patchloom.evaluation.report import table, to_json, write_report
-    from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.sides import Cut
-
-    if real is None and grid_path is None and not seams:
-        raise click.UsageError("say what to measure: --real, --grid or --seams, or several of them")
-    place = choose_device(device)
-    machine = _Machine(place, choose_dtype(dtype, place))
-    reports: list[Report] = []
-    with progress() as bar:
-        if grid_path is not None:
-            reports.append(_similarity(made, grid_path, reference, _pipeline(pipeline, machine), names, machine, bar))
-        if real is not None:
-            cut = Cut(crop_px, pixel_size=pixel_size, limit=limit, seed=seed)
-            reports.append(
-                _distances(made, real, training, cut=cut, split=split, names=names, machine=machine, bar=bar)
-            )
-        if seams:
-            reports.append(_seams(made, reference, _pipeline(pipeline, machine), seed))
-    found = _joined(reports)
-    if output is not None:
-        write_report(found, output)
-    if as_json:
-        emit(to_json(found), as_json)
-    else:
-        click.echo("\n".join(table(one) for one in reports), nl=False)
-
-
-def _pipeline(name: str | None, machine: _Machine) -> Pipeline:
-    from patchloom.pipelines.pipeline import load_pipeline
-
-    if name is None:
-        raise click.UsageError("--grid and --seams need --pipeline, which made the image")
-    return load_pipeline(name, machine.device, machine.dtype)
-
-
-def _encoders(names: tuple[str, ...], machine: _Machine) -> list[Encoder]:
-    from patchloom.encoders.registry import load_encoder
-
-    return [load_encoder(name, machine.device, machine.dtype) for name in names]
-
-
-def _similarity(
-    made: Path,
-    grid: Path,
-    reference: Path | None,
-    pipeline: Pipeline,
-    names: tuple[str, ...],
-    machine: _Machine,
-    bar: Bar,
-) -> Report:
-    from patchloom.grids.file import read_grid
-    from patchloom.pipelines.evaluate import similarity
-
-    others = _encoders(tuple(name for name in names if name != pipeline.record.encoder.name), machine)
-    return similarity(pipeline, read_grid(grid), made, reference, encoders=others, bars=bar)
-
-
-def _distances(
-    made: Path,
-    real: Path,
-    training: Path | None,
-    *,
-    cut: Cut,
-    split: Split | None,
-    names: tuple[str, ...],
-    machine: _Machine,
-    bar: Bar,
-) -> Report:
-    from patchloom.encoders.registry import DEFAULT
     from patchloom.evaluation.comparison import Effort
-    from patchloom.pipelines.evaluate import distances
-    from patchloom.pipelines.sides import open_side
+    from patchloom.pipelines import evaluate as measures
+    from patchloom.pipelines.sides import Cut, open_side
 
-    def of_split(path: Path, wanted: Split) -> Split | None:
-        return wanted if path.suffix.lower() == ".csv" or (path / "dataset.json").is_file() else None
+    cut = Cut(crop_px, random, pixel_size, limit, seed)
+    sides = open_side(real, cut, _split_of(real, split)), open_side(synthetic, cut, synthetic_split)
+    networks = _networks(encoders or (DEFAULT_ENCODER,), device, dtype)
+    with progress() as bar:
+        made = measures.distances(
+            *sides,
+            networks,
+            training=_seen(training, cut),
+            sourced=sourced,
+            effort=Effort(seed=seed),
+            bars=bar,
+        )
+    _emit(made, output, html, as_json)
 
-    sides = [open_side(path, cut, of_split(path, split or "test")) for path in (real, made)]
-    axes = None if training is None else open_side(training, cut, of_split(training, "train"))
-    encoders = _encoders(names or (DEFAULT,), machine)
-    return distances(sides[0], sides[1], encoders, training=axes, effort=Effort(seed=cut.seed), bars=bar)
+
+@evaluate.command()
+@click.argument("image", type=options.FILE)
+@click.option("--grid", "grid_path", type=options.FILE, required=True, help="The grid that it was made from.")
+@_pipeline
+@click.option("--reference", type=options.FILE, help="The slide of the grid: for the ceiling, and other encoders.")
+@options.slide_pixel_size
+@_encoders("none but the pipeline's own")
+@options.device
+@options.dtype
+@_reported
+def similarity(
+    image: Path,
+    *,
+    grid_path: Path,
+    pipeline: str | None,
+    reference: Path | None,
+    slide_pixel_size: PixelSize | None,
+    encoders: tuple[str, ...],
+    device: str,
+    dtype: str,
+    output: Path | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """How far a large image follows its grid.
+
+    Cosines of the embeddings of the same cells, with the floor (other cells of the grid) and, with --reference, the
+    ceiling (the slide through the autoencoder alone); and how often a cell is nearest to its own.
+    """
+    from patchloom.grids.file import read_grid
+    from patchloom.pipelines import evaluate as measures
+
+    loaded = _load(pipeline or _made_by(image), device, dtype)
+    others = _networks(tuple(name for name in encoders if name != loaded.record.encoder.name), device, dtype)
+    with progress() as bar:
+        made = measures.similarity(
+            loaded,
+            read_grid(grid_path),
+            image,
+            reference,
+            encoders=others,
+            reference_pixel_size=slide_pixel_size,
+            bars=bar,
+        )
+    _emit(made, output, html, as_json)
 
 
-def _seams(made: Path, reference: Path | None, pipeline: Pipeline, seed: int) -> Report:
+@evaluate.command()
+@click.argument("image", type=options.FILE)
+@_pipeline
+@click.option("--reference", type=options.FILE, help="A real picture of the same size: its lines are the floor.")
+@options.seed
+@options.device
+@options.dtype
+@_reported
+def seams(
+    image: Path,
+    *,
+    pipeline: str | None,
+    reference: Path | None,
+    seed: int,
+    device: str,
+    dtype: str,
+    output: Path | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Seams of an image that `patchloom generate` made.
+
+    How much it changes across the borders of windows and tiles, over how much it changes across other lines: 1.00 is
+    what real images give. Where borders lie is read from its provenance. The image should be lossless: .png, or .tif
+    with --compression deflate.
+    """
     from patchloom.pipelines.seams import seam_meter
 
-    return seam_meter(pipeline, made, reference, seed=seed)
+    loaded = _load(pipeline or _made_by(image), device, dtype)
+    _emit(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
 
 
-def _joined(reports: list[Report]) -> Report:
-    from dataclasses import replace
+@evaluate.command()
+@click.argument("pipeline")
+@click.argument("real", type=options.FILE)
+@_encoders("none; PSNR and SSIM alone")
+@_training
+@click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of a crop in px; default: the pipeline's patch.")
+@_random
+@click.option("--limit", type=click.IntRange(2), default=512, show_default=True, help="At most so many crops.")
+@click.option("--split", type=_SPLITS, default="test", show_default=True, help="Of REAL, where it has splits.")
+@options.seed
+@options.device
+@options.dtype
+@_reported
+def reconstruction(
+    pipeline: str,
+    real: Path,
+    *,
+    encoders: tuple[str, ...],
+    training: Path | None,
+    crop_px: int | None,
+    random: int | None,
+    limit: int,
+    split: Split,
+    seed: int,
+    device: str,
+    dtype: str,
+    output: Path | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """What a pipeline's autoencoder keeps of real pictures.
 
-    first, *rest = reports
-    return replace(
-        first,
-        title="; ".join(one.title for one in reports),
-        figures=first.figures + tuple(figure for one in rest for figure in one.figures),
-        absent=first.absent + tuple(absent for one in rest for absent in one.absent),
-        notes=first.notes + tuple(note for one in rest for note in one.notes),
-    )
+    PSNR and SSIM of crops, beside bicubic of the same reduction; with --encoder also the distances between crops and
+    reconstructions. REAL is a folder, dataset, table or picture, brought to the pipeline's pixel size.
+    """
+    from patchloom.evaluation.comparison import Effort
+    from patchloom.pipelines import autoencoding
+    from patchloom.pipelines.sides import Cut, open_side
+
+    loaded = _load(pipeline, device, dtype)
+    cut = Cut(crop_px or loaded.record.patch_px, random, loaded.pixel_size, limit, seed)
+    side = open_side(real, cut, _split_of(real, split))
+    networks = _networks(encoders, device, dtype)
+    with progress() as bar:
+        made = autoencoding.reconstruction(
+            loaded, side, networks, training=_seen(training, cut), effort=Effort(seed=seed), bars=bar
+        )
+    _emit(made, output, html, as_json)
+
+
+def _load(name: str, device: str, dtype: str) -> Pipeline:
+    from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.pipeline import load_pipeline
+
+    place = choose_device(device)
+    return load_pipeline(name, place, choose_dtype(dtype, place))
+
+
+def _networks(names: tuple[str, ...], device: str, dtype: str) -> list[Encoder]:
+    from patchloom.encoders.registry import load_encoder
+    from patchloom.machine import choose_device, choose_dtype
+
+    place = choose_device(device)
+    precision = choose_dtype(dtype, place)
+    return [load_encoder(name, place, precision) for name in names]
+
+
+def _seen(training: Path | None, cut: Cut) -> Pictures | None:
+    from patchloom.pipelines.sides import open_side
+
+    return None if training is None else open_side(training, cut, _split_of(training, "train"))
+
+
+def _split_of(path: Path, split: Split) -> Split | None:
+    """The split of a side that has splits; None for a folder of pictures or a picture."""
+    return split if path.suffix.lower() == ".csv" or (path / "dataset.json").is_file() else None
+
+
+def _made_by(image: Path) -> str:
+    """The name of the pipeline that an image says made it."""
+    from patchloom.pyramids.read import read_provenance
+
+    made = (read_provenance(image) or {}).get("pipeline")
+    if not isinstance(made, dict) or "name" not in made:
+        raise click.UsageError(f"`{image}` does not say which pipeline made it; give --pipeline")
+    return str(made["name"])
+
+
+def _emit(made: Report, output: Path | None, html: Path | None, as_json: bool) -> None:
+    from patchloom.evaluation.html import write_page
+    from patchloom.evaluation.report import table, to_json, write_report
+
+    if output is not None:
+        write_report(made, output)
+    if html is not None:
+        write_page(made, html)
+    click.echo(json.dumps(to_json(made), ensure_ascii=False) if as_json else table(made), nl=as_json)

@@ -67,6 +67,12 @@ def _evaluate() -> click.Command:
     return evaluate
 
 
+def _vary() -> click.Command:
+    from patchloom.cli.vary import vary
+
+    return vary
+
+
 def _demo() -> click.Command:
     from patchloom.cli.demo import demo
 
@@ -80,7 +86,8 @@ VERBS: dict[str, Verb] = {
     "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
     "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
-    "evaluate": Verb("Measure generated images.", _evaluate),
+    "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
+    "vary": Verb("Make variations of labelled images, to train with.", _vary),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 
