@@ -73,6 +73,12 @@ def _vary() -> click.Command:
     return vary
 
 
+def _import() -> click.Command:
+    from patchloom.cli.import_ import import_
+
+    return import_
+
+
 def _demo() -> click.Command:
     from patchloom.cli.demo import demo
 
@@ -88,6 +94,7 @@ VERBS: dict[str, Verb] = {
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
     "vary": Verb("Make variations of labelled images, to train with.", _vary),
+    "import": Verb("Bring a latent-diffusion checkpoint of others here.", _import),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 

@@ -92,13 +92,17 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | None = None) -> LatentDiffusion:
-    """A model of a spec with a checkpoint's weights. Raises FormatError where they do not fit one another."""
+    """A model of a spec with a checkpoint's weights; its own spec says which of them, `ema` or the last.
+
+    Raises FormatError where they do not fit one another.
+    """
     tensors = dict(checkpoint.tensors)
     _check_table(spec, tensors.get("betas"), checkpoint.path)
     spec = _scaled(spec, tensors, checkpoint.path)
     network, stage, embedder = lay_out(spec)
     tables = unet_names(network), stage_names(stage), embedder_names(embedder)
-    if spec.ema if ema is None else ema:
+    spec = replace(spec, ema=spec.ema if ema is None else ema)
+    if spec.ema:
         tensors |= _averaged(to_theirs(network, tables[0], UNET), tensors, checkpoint.path)
     parts = list(zip((network, stage, embedder), tables, (UNET, STAGE, EMBEDDER), strict=True))
     expected = {name: value for part in parts for name, value in to_theirs(*part).items()}

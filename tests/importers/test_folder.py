@@ -1,0 +1,100 @@
+"""Imported models as folders, and by the command line, run in the loom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from tests.importers.recorded import folder, model, needed
+
+from patchloom.cli.import_ import import_
+from patchloom.errors import FormatError, InputError, MissingError
+from patchloom.geometry import Box
+from patchloom.importers.blended import BlendedDecode
+from patchloom.importers.folder import RECORD, Facts, load_imported, save_imported
+from patchloom.importers.official import How, default_run, official_run, patch
+from patchloom.importers.scene import SlerpScene
+from patchloom.loom.orders import weave_canvas, weave_parts
+from patchloom.loom.run import figures
+
+pytestmark = needed
+
+
+@pytest.mark.parametrize("name", ["tiny_patch", "tiny_ssl"])
+def test_a_folder_gives_back_the_model(name: str, tmp_path: Path) -> None:
+    own = model(name)
+    save_imported(own, tmp_path, Facts(name, "0.5um"))
+    again, record = load_imported(tmp_path)
+    assert again.spec == own.spec
+    assert again.passengers == own.passengers
+    assert (record.facts.pixel_size, record.factor, record.patch_px) == ("0.5um", 4, 64)
+    for one, other in zip(
+        (own.network, own.autoencoder, own.embedder), (again.network, again.autoencoder, again.embedder), strict=True
+    ):
+        held = other.state_dict()
+        assert all(torch.equal(value, held[key]) for key, value in one.state_dict().items())
+
+
+def test_damaged_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pixel size"):
+        save_imported(model("tiny_patch"), tmp_path, Facts("a", "wide"))
+    with pytest.raises(MissingError):
+        load_imported(tmp_path)
+    save_imported(model("tiny_patch"), tmp_path, Facts("a"))
+    path = tmp_path / "denoiser" / "denoiser.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(FormatError, match="digest is not the recorded one"):
+        load_imported(tmp_path)
+
+
+def test_a_record_that_asks_for_more_than_its_weights_is_refused(tmp_path: Path) -> None:
+    save_imported(model("tiny_patch"), tmp_path, Facts("a"))
+    record = tmp_path / "denoiser" / "denoiser.json"
+    told = json.loads(record.read_text())
+    told["unet"]["width"] = 64000
+    record.write_text(json.dumps(told))
+    with pytest.raises(FormatError, match="misshapen"):
+        load_imported(tmp_path)
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    made = CliRunner().invoke(
+        import_, [str(folder("tiny_patch")), "-o", str(tmp_path / "p"), "--pixel-size", "0.5um", "--json"]
+    )
+    assert made.exit_code == 0, made.output
+    told = json.loads(made.stdout)
+    assert (told["weights"], told["patch_px"], told["embedding"]) == ("averaged", 64, 24)
+    assert "callbacks" in told["left_out"]
+    assert torch.equal(
+        load_imported(tmp_path / "p")[0].network.enter.weight, model("tiny_patch", ema=True).network.enter.weight
+    )
+    assert json.loads((tmp_path / "p" / RECORD).read_text())["averaged"]
+
+
+def scene() -> SlerpScene:
+    values = np.random.default_rng(1).standard_normal((2, 2, 24)).astype(np.float32)
+    return SlerpScene.lattice(values, 16, model("tiny_patch").embedder)
+
+
+def test_the_default_recipe_makes_pixels_and_costs_less() -> None:
+    own = model("tiny_patch")
+    run, official = default_run(own, scene(), (32, 32), How(seed=3, steps=3)), official_run(own, scene(), (32, 32))
+    latents = weave_canvas(run)
+    assert np.isfinite(latents.read(Box(0, 0, 32, 32))).all()
+    pixels = BlendedDecode(latents, own.autoencoder, patch(own), patch(own) // 2)
+    part = Box(40, 40, 24, 30)
+    np.testing.assert_array_equal(pixels.read(part), pixels.read(pixels.frame.box)[:, 40:64, 40:70])
+    usual = default_run(own, scene(), (32, 32))
+    assert figures(official, 4).network_evaluations == 2 * 50 * 25  # guided, 5 x 5 windows
+    assert figures(usual, 4).network_evaluations < 500
+
+
+def test_a_region_alone_is_the_same_picture() -> None:
+    run = default_run(model("tiny_patch"), scene(), (32, 32), How(seed=3, steps=2))
+    whole = weave_canvas(run).read(Box(0, 0, 32, 32))
+    part = weave_parts(run).read(Box(20, 4, 6, 9))
+    np.testing.assert_allclose(part, whole[:, 20:26, 4:13], atol=1e-5)
