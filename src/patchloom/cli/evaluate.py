@@ -259,6 +259,70 @@ def reconstruction(
     _emit(made, output, html, as_json)
 
 
+@evaluate.command("pipeline")
+@click.argument("pipeline")
+@click.option("--test", type=options.FILE, required=True, help="CSV table of slides; those of split test are taken.")
+@click.option("--training", type=options.FILE, help="What it was trained on: a dataset, or a CSV table.")
+@click.option("-o", "--output", type=options.FILE, required=True, help="Folder for pictures and report; resumable.")
+@_encoders(f"{DEFAULT_ENCODER}, beside the pipeline's own")
+@click.option("--quick", is_flag=True, help="Few slides, small regions: minutes, and figures that are only a glance.")
+@click.option("--slides", type=click.IntRange(1), help="At most so many slides, evenly spread over the table.")
+@click.option("--region", "region_px", type=click.IntRange(1), help="Longest side of a large image in px.")
+@options.seed
+@options.steps
+@options.sampler
+@options.guidance
+@options.device
+@options.dtype
+@options.as_json
+def whole_pipeline(
+    pipeline: str,
+    *,
+    test: Path,
+    training: Path | None,
+    output: Path,
+    encoders: tuple[str, ...],
+    quick: bool,
+    slides: int | None,
+    region_px: int | None,
+    seed: int,
+    steps: int | None,
+    sampler: str | None,
+    guidance: float | None,
+    device: str,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """A pipeline on held-out slides: every figure in one report.
+
+    Fields of the test slides are split into A and B; images are made from A's embeddings and held against B, with the
+    distance of A from B as the floor. Patches, crops of large images and the autoencoder alone; similarity, diversity,
+    seams, reconstruction, and copies of training images. Writes report.json, report.txt, report.html and all pictures;
+    the same command goes on where an earlier one ended.
+    """
+    from dataclasses import replace
+
+    from patchloom.pipelines.generate import Settings
+    from patchloom.pipelines.held_out import QUICK, Size
+    from patchloom.pipelines.protocol import evaluate_pipeline
+
+    loaded = _load(pipeline, device, dtype)
+    size = QUICK if quick else Size()
+    size = replace(size, slides=slides or size.slides, region_px=region_px or size.region_px)
+    with progress() as bar:
+        made = evaluate_pipeline(
+            loaded,
+            test,
+            output,
+            training=training,
+            encoders=_networks(encoders or (DEFAULT_ENCODER,), device, dtype),
+            settings=Settings(seed, sampler, steps, guidance),
+            size=size,
+            bars=bar,
+        )
+    _emit(made.report, None, None, as_json)
+
+
 def _load(name: str, device: str, dtype: str) -> Pipeline:
     from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.pipeline import load_pipeline

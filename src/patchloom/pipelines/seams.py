@@ -60,10 +60,17 @@ def seam_entries(
     """The figures of an image, each with that of the same lines of a real picture as its floor."""
     found = seams(made, kinds, pipeline.record.factor, seed=seed)
     floors = seams(real, kinds, pipeline.record.factor, seed=seed) if real is not None else {}
-    beside = {kind: _on_floor(one, floors.get(kind)) for kind, one in found.items()}
+    beside = on_floors(found, floors)
     if lossy(side.codec):
         beside = {kind: _cautioned(one) for kind, one in beside.items()}
     return of_seams(beside, side)
+
+
+def on_floors(
+    found: Mapping[str, Estimate | Absent], real: Mapping[str, Estimate | Absent]
+) -> dict[str, Estimate | Absent]:
+    """The figures of an image, each with that of the same lines of a real picture as its floor."""
+    return {kind: _on_floor(one, real.get(kind)) for kind, one in found.items()}
 
 
 def _on_floor(found: Estimate | Absent, real: Estimate | Absent | None) -> Estimate | Absent:

@@ -1,0 +1,48 @@
+"""Patches of a grid made one by one: what a denoiser was trained to do, without any neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchloom.diffusion.condition import GridCondition
+from patchloom.diffusion.samplers import run as run_stages
+from patchloom.evaluation.patches import UInt8
+from patchloom.fields.noise import Noise
+from patchloom.geometry import Box
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.run import Run
+from patchloom.pipelines.generate import Settings, plan_run
+from patchloom.pipelines.pipeline import Pipeline
+
+
+def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], settings: Settings) -> UInt8:
+    """The pictures (n, 3, h, w) of boxes of one shape of a grid's canvas, each made as one window.
+
+    Each box sees the cells of the grid as a window of a large image would, and starts from the noise of its place.
+    Raises GeometryError for a box that does not lie on whole latents, and what `plan_run` raises.
+    """
+    run = plan_run(pipeline, grid, settings)
+    windows = [box.over(pipeline.record.factor) for box in boxes]
+    parts = [_made(pipeline, run, windows[start : start + run.batch]) for start in range(0, len(windows), run.batch)]
+    return np.concatenate(parts)
+
+
+def _made(pipeline: Pipeline, run: Run[GridCondition], windows: Sequence[Box]) -> UInt8:
+    # Filled up with the last window: convolution libraries give other bits for another batch size.
+    full = [*windows, *[windows[-1]] * (run.batch - len(windows))]
+    condition = run.scene.condition(full).to(run.device, run.dtype)
+    with torch.no_grad():
+        start = _noise(run, full, 0) * run.stages[0].sigma
+        latents = run_stages(run.denoiser, run.stages, start, condition, lambda k: _noise(run, full, 1 + k))
+        pictures: UInt8 = pipeline.autoencoder.decode(latents)[: len(windows)].cpu().numpy()
+    return pictures
+
+
+def _noise(run: Run[Any], windows: Sequence[Box], stream: int) -> Tensor:
+    noise = Noise(run.seed, stream, run.latents)
+    return torch.from_numpy(np.stack([noise.read(window) for window in windows])).to(run.device)

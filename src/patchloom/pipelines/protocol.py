@@ -1,0 +1,208 @@
+"""A whole pipeline on held-out slides: what papers tabulate and what keeps such tables honest, in one report.
+
+Held-out fields are split into A and B. Synthetic images are made from A's embeddings and held against B; the floor is
+the distance from A to B, with as many images. Beside the patches stand large images, cut at the same places: what
+windows cost; the autoencoder alone: what no denoiser can better; and similarity, seams, diversity and memorisation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchloom.encoders.encoder import Encoder
+from patchloom.errors import InputError, MismatchError, MissingError
+from patchloom.evaluation.comparison import Effort
+from patchloom.evaluation.html import Beside, shrunk, write_page
+from patchloom.evaluation.report import Report, report, table, write_report
+from patchloom.fields.field import Cropped
+from patchloom.geometry import Box
+from patchloom.pipelines import held_out
+from patchloom.pipelines.evaluate import Bars, silent
+from patchloom.pipelines.figures import Measuring, figures_of
+from patchloom.pipelines.generate import Settings, settled
+from patchloom.pipelines.held_out import LARGE, HeldOut, Making, Size, hold_out
+from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.sides import Cut, Pictures, open_side
+from patchloom.rasters.opening import open_raster
+from patchloom.rasters.rescaled import Rescaled
+from patchloom.training.dataset import Plot, check_splits, open_dataset
+from patchloom.training.manifest import Entry, read_manifest
+
+REPORT, PAGE, TABLE, CLAIM = "report.json", "report.html", "report.txt", "evaluation.json"
+SHOWN_PX = 768
+_SHEET = 6  # patches of a slide that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, and the slides that could not be."""
+
+    report: Report
+    slides: tuple[HeldOut, ...]
+    broken: tuple[tuple[str, str], ...]  # name and reason
+
+
+def evaluate_pipeline(
+    pipeline: Pipeline,
+    test: Path,
+    folder: Path,
+    *,
+    training: Path | None = None,
+    encoders: Sequence[Encoder] = (),
+    settings: Settings | None = None,
+    size: Size | None = None,
+    bars: Bars = silent,
+) -> Evaluation:
+    """Measure a pipeline on the test split of a table, with all pictures and the report in `folder`.
+
+    `training` is the dataset or table that the pipeline was trained on: it chooses principal axes, and is searched for
+    copies. `encoders` measure beside the pipeline's own, in which no model should be judged alone. The same call goes
+    on where an earlier one ended; a slide that cannot be read is named in the report. Raises MismatchError where a
+    group of the test is among the training groups, or `folder` holds another evaluation; InputError where no slide
+    is left.
+    """
+    size, settings = size or Size(), settings or Settings()
+    entries = _entries(test, size)
+    seen = _training(pipeline, training, entries, size, settings.seed)
+    _claim(folder, pipeline, entries, size, settings)
+    making = Making(pipeline, pipeline.encoder(), settings, size, -(-size.cells // len(entries)))
+    slides, broken = _held_out(making, entries, folder, bars)
+    own = [each for each in encoders if each.spec.name != making.encoder.spec.name]
+    measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars)
+    made = figures_of(measuring, slides, entries_of(slides, entries), [making.encoder, *own])
+    found = report(f"{pipeline.record.name} on {test.name}", made, _notes(pipeline, slides, broken, seen))
+    write_report(found, folder / REPORT)
+    write_page(found, folder / PAGE, list(_pictures(pipeline, slides, entries, folder)))
+    (folder / TABLE).write_text(table(found), encoding="utf-8")
+    return Evaluation(found, tuple(slides), tuple(broken))
+
+
+def _entries(test: Path, size: Size) -> list[Entry]:
+    """The test slides of a table, at most `size.slides` of them evenly spread over it."""
+    every = read_manifest(test)
+    check_splits(tuple(_stub(entry) for entry in every))
+    found = [entry for entry in every if entry.split == "test"]
+    if not found:
+        raise InputError(f"`{test}` names no slide of split `test`")
+    if size.slides is None or size.slides >= len(found):
+        return found
+    return [found[int(place)] for place in np.linspace(0, len(found) - 1, size.slides).round()]
+
+
+def _stub(entry: Entry) -> Plot:
+    return Plot(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, (0, 0, 0, 0), 0.0)
+
+
+def _training(
+    pipeline: Pipeline, path: Path | None, entries: Sequence[Entry], size: Size, seed: int
+) -> Pictures | None:
+    if path is None:
+        return None
+    if path.suffix.lower() == ".csv":
+        seen = {entry.group for entry in read_manifest(path) if entry.split != "test"}
+    else:
+        seen = {plot.group for plot in open_dataset(path).record.plots if plot.split != "test"}
+    leaking = sorted({entry.group for entry in entries} & seen)
+    if leaking:
+        raise MismatchError(
+            f"{len(leaking)} patients or places of the test are in the training data: {', '.join(leaking[:10])}. "
+            "Figures on them would be false; leave them out of the test"
+        )
+    cut = Cut(pipeline.record.patch_px, None, pipeline.pixel_size, size.training, seed)
+    return open_side(path, cut, "train")
+
+
+def _claim(folder: Path, pipeline: Pipeline, entries: Sequence[Entry], size: Size, settings: Settings) -> None:
+    """Note what is evaluated and how; refuse to mix it with anything else."""
+    values: dict[str, Any] = {
+        "pipeline": pipeline.digest,
+        "dtype": str(pipeline.dtype).removeprefix("torch."),
+        "size": asdict(size),
+        "settings": asdict(settled(pipeline, settings)),
+        "slides": [[entry.name, entry.group, str(entry.pixel_size)] for entry in entries],
+    }
+    text, path = json.dumps(values, indent=1) + "\n", folder / CLAIM
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise MismatchError(
+            f"`{folder}` holds the evaluation of another pipeline, size, seed or table (see `{path}`); name another "
+            "folder, or delete this one"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _held_out(
+    making: Making, entries: Sequence[Entry], folder: Path, bars: Bars
+) -> tuple[list[HeldOut], list[tuple[str, str]]]:
+    slides: list[HeldOut] = []
+    broken: list[tuple[str, str]] = []
+    advance = bars("slides")
+    for number, entry in enumerate(entries):
+        try:
+            slides.append(hold_out(making, entry, len(slides), folder / "slides" / entry.key, bars))
+        except MismatchError:
+            raise
+        except (InputError, MissingError) as error:
+            broken.append((entry.name, str(error)))
+        advance(number + 1, len(entries))
+    if not slides:
+        raise InputError("no slide of the test could be used: " + "; ".join(f"{n}: {why}" for n, why in broken[:3]))
+    return slides, broken
+
+
+def entries_of(slides: Sequence[HeldOut], entries: Sequence[Entry]) -> list[Entry]:
+    """The entry of each finished slide."""
+    by_name = {entry.name: entry for entry in entries}
+    return [by_name[slide.name] for slide in slides]
+
+
+def _notes(
+    pipeline: Pipeline, slides: Sequence[HeldOut], broken: Sequence[tuple[str, str]], seen: Pictures | None
+) -> Iterator[str]:
+    patch = pipeline.record.patch_px
+    large = [slide for slide in slides if held_out.is_large(slide, patch)]
+    groups = {slide.group for slide in slides}
+    counts = [sum(len(slide.half(half)) for slide in slides) for half in "AB"]
+    yield (
+        f"{len(slides)} held-out slides of {len(groups)} patients or places; {counts[0]} patches of {patch} px in "
+        f"half A, {counts[1]} in half B, in fields of {held_out.FIELD * patch} px that alternate like a chessboard, so "
+        "both halves show the same slides; intervals resample fields, not patients"
+    )
+    shapes = ", ".join(sorted({f"{slide.region[3]}x{slide.region[2]}" for slide in large})) or "none"
+    yield f"{len(large)} large images, {shapes} px; crops are cut at the places of the patches of half A"
+    yield "synthetic images are lossless; real ones are as their files were"
+    if seen is None:
+        yield "no training data was named: no principal axes, no search for copies, no check for leaks"
+    yield from (f"not measured: {name}: {reason}" for name, reason in broken)
+
+
+def _pictures(
+    pipeline: Pipeline, slides: Sequence[HeldOut], entries: Sequence[Entry], folder: Path
+) -> Iterator[Beside]:
+    for slide, entry in zip(slides, entries_of(slides, entries), strict=True):
+        place = folder / "slides" / entry.key
+        made = held_out.made_of(place)
+        with open_raster(entry.path, entry.pixel_size) as raster:
+            region = Cropped(Rescaled(raster, pipeline.pixel_size), slide.box)
+            if held_out.is_large(slide, pipeline.record.patch_px):
+                with open_raster(place / LARGE) as large:
+                    whole, own = region.read(region.frame.box), large.read(large.frame.box)
+                pair = ("real", shrunk(whole, SHOWN_PX)), ("made from its embeddings", shrunk(own, SHOWN_PX))
+                yield Beside(slide.name, pair)
+            if "patches" in made:
+                some = slide.half("A")[:_SHEET]
+                side = pipeline.record.patch_px
+                real = [region.read(Box(one.y, one.x, side, side)) for one in some]
+                yield Beside(
+                    f"{slide.name}, patches",
+                    (
+                        ("real", np.concatenate(real, axis=2)),
+                        ("made", np.concatenate(made["patches"][:_SHEET], axis=2)),
+                    ),
+                )
