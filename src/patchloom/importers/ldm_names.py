@@ -26,8 +26,8 @@ _RESIDUAL = {
     "second": "out_layers.3",
     "shortcut": "skip_connection",
 }
-_TRANSFORMER = {"norm": "norm", "enter": "proj_in", "leave": "proj_out"}
-_TRANSFORMER_BLOCK = {
+TRANSFORMER = {"norm": "norm", "enter": "proj_in", "leave": "proj_out"}
+TRANSFORMER_BLOCK = {
     "self_norm": "norm1",
     "self_attention.query": "attn1.to_q",
     "self_attention.key": "attn1.to_k",
@@ -60,7 +60,7 @@ def unet_names(network: LatentUNet) -> Table:
         "enter": "input_blocks.0.0",
         "leave_norm": "out.0",
         "leave": "out.2",
-        **_under("after", "middle_block.2", _RESIDUAL),
+        **under("after", "middle_block.2", _RESIDUAL),
         **_step("middle", "middle_block", network.middle),
     }
     for number, step in enumerate(network.down):
@@ -78,9 +78,9 @@ def stage_names(network: FirstStage) -> Table:
             f"{side}.enter": f"{side}.conv_in",
             f"{side}.norm": f"{side}.norm_out",
             f"{side}.leave": f"{side}.conv_out",
-            **_under(f"{side}.middle.before", f"{side}.mid.block_1", _STAGE_RESIDUAL),
-            **_under(f"{side}.middle.attention", f"{side}.mid.attn_1", _STAGE_ATTENTION),
-            **_under(f"{side}.middle.after", f"{side}.mid.block_2", _STAGE_RESIDUAL),
+            **under(f"{side}.middle.before", f"{side}.mid.block_1", _STAGE_RESIDUAL),
+            **under(f"{side}.middle.attention", f"{side}.mid.attn_1", _STAGE_ATTENTION),
+            **under(f"{side}.middle.after", f"{side}.mid.block_2", _STAGE_RESIDUAL),
         }
     depth = len(network.decoder.levels)
     for number, level in enumerate(network.encoder.levels):
@@ -111,7 +111,8 @@ def _renamed(name: str, table: Table) -> str:
     return f"{table[layer]}.{last}" if layer in table else name
 
 
-def _under(own: str, theirs: str, table: Table) -> Table:
+def under(own: str, theirs: str, table: Table) -> Table:
+    """A table with its names below a layer of ours and a layer of theirs."""
     return {f"{own}.{a}": f"{theirs}.{b}" for a, b in table.items()}
 
 
@@ -120,27 +121,28 @@ def _step(own: str, theirs: str, step: nn.Module) -> Table:
     if isinstance(step, Halving):
         return {f"{own}.shrink.conv": f"{theirs}.0.op"}
     assert isinstance(step, Step)  # a way holds nothing else
-    table = _under(f"{own}.residual", f"{theirs}.0", _RESIDUAL)
+    table = under(f"{own}.residual", f"{theirs}.0", _RESIDUAL)
     place = 1
     if step.attention is not None:
-        table |= dict(_transformer(f"{own}.attention", f"{theirs}.{place}", step.attention))
+        table |= dict(transformer_names(f"{own}.attention", f"{theirs}.{place}", step.attention))
         place += 1
     if step.grow is not None:
         table[f"{own}.grow.conv"] = f"{theirs}.{place}.conv"
     return table
 
 
-def _transformer(own: str, theirs: str, part: Transformer) -> Iterator[tuple[str, str]]:
-    yield from _under(own, theirs, _TRANSFORMER).items()
+def transformer_names(own: str, theirs: str, part: Transformer) -> Iterator[tuple[str, str]]:
+    """The rows of a transformer; diffusers kept these names."""
+    yield from under(own, theirs, TRANSFORMER).items()
     for number in range(len(part.blocks)):
-        yield from _under(f"{own}.blocks.{number}", f"{theirs}.transformer_blocks.{number}", _TRANSFORMER_BLOCK).items()
+        yield from under(f"{own}.blocks.{number}", f"{theirs}.transformer_blocks.{number}", TRANSFORMER_BLOCK).items()
 
 
 def _level(own: str, theirs: str, resize: str, level: nn.Module) -> Table:
     assert isinstance(level, Level)
     table = {f"{own}.resize.conv": f"{theirs}.{resize}.conv"} if level.resize is not None else {}
     for number in range(len(level.blocks)):
-        table |= _under(f"{own}.blocks.{number}", f"{theirs}.block.{number}", _STAGE_RESIDUAL)
+        table |= under(f"{own}.blocks.{number}", f"{theirs}.block.{number}", _STAGE_RESIDUAL)
     for number in range(len(level.attention)):
-        table |= _under(f"{own}.attention.{number}", f"{theirs}.attn.{number}", _STAGE_ATTENTION)
+        table |= under(f"{own}.attention.{number}", f"{theirs}.attn.{number}", _STAGE_ATTENTION)
     return table
