@@ -26,7 +26,7 @@ from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpo
 from patchloom.importers.ldm_names import stage_names, to_ours, unet_names
 from patchloom.importers.official import How, float32_table, official_run
 from patchloom.importers.scene import SlerpScene, slerp
-from patchloom.loom.orders import weave_canvas
+from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 from patchloom.weights import load_exactly
@@ -77,13 +77,13 @@ def test_the_network(name: str, ema: bool, place: str, wanted: str) -> None:
 
 @models
 def test_the_network_in_bfloat16(name: str) -> None:
-    """Stated in docs/foreign.md: about 1 % of the answer's deviation on average, a few times that at worst."""
+    """Stated in docs/foreign.md: about half a hundredth of the answer's deviation, a few times that at worst."""
     network = import_checkpoint(folder(name), ema=False).network.to(torch.bfloat16)
     wanted = arrays(name, "unet")
     with torch.no_grad():
         found = network(wanted["x"].bfloat16(), wanted["t"], told(wanted["context"])).float()
-    assert 1e-4 < off(found, wanted["eps"]) < 0.1
-    assert float((found - wanted["eps"]).square().mean().sqrt() / wanted["eps"].std()) < 0.02
+    assert 1e-4 < off(found, wanted["eps"]) < 0.05
+    assert float((found - wanted["eps"]).square().mean().sqrt() / wanted["eps"].std()) < 0.01
 
 
 @models
@@ -227,6 +227,24 @@ def test_the_first_steps_of_the_recorded_large_image(name: str, monkeypatch: pyt
 def test_a_whole_recorded_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = large_image("tiny_patch", 8, 50, monkeypatch)
     assert off(found, arrays("tiny_patch", "panorama")["final_stride8"]) < WHOLE
+
+
+def test_a_part_of_the_official_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1024 x 1024 px, 169 windows of 64 latents; the cone of the recorded crop after the first step is 25 of them."""
+    file, own = arrays("tiny_patch", "panorama_official_size"), model("tiny_patch")
+    generator = np.random.RandomState(4321)  # the recorded runs drew from it
+    draws = tuple(generator.standard_normal((1, 3, 256, 256)).astype(np.float32)[0] for _ in range(3))
+    monkeypatch.setattr(RecordedNoise, "draws", draws)
+    monkeypatch.setattr(patchloom.loom.denoise, "Noise", RecordedNoise)
+    top = np.float32(float32_table(own.spec.parametrisation.label)[-1])
+    scene = SlerpScene.lattice(file["grid4x4"].numpy().reshape(4, 4, -1), 64, own.embedder)
+    whole = official_run(
+        own, scene, (256, 256), How(window=64, core=16, batch=5), ArrayField(draws[0] + top * draws[1])
+    )
+    told_as = whole.scene.condition([window.box for window in whole.lattices[0]])
+    assert off(told_as.tokens, file["win_tokens"]) < PIECE
+    found = weave_parts(replace(whole, stages=whole.stages[:1])).read(Box(112, 112, 32, 32))
+    assert off(found / np.sqrt(1 + whole.stages[1].sigma ** 2), file["x_after_1_crop"][0]) < PIECE
 
 
 def test_windows_are_told_what_the_recorded_ones_were() -> None:
