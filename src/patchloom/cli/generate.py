@@ -50,6 +50,14 @@ if TYPE_CHECKING:  # torch
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Windows denoised at once.")
 @click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
 @click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
+@click.option(
+    "--only",
+    metavar="X,Y,WIDTH,HEIGHT",
+    callback=options.parsed(Box.parse),
+    help="Make this part of the image alone, in its pixels: equal to the crop of the whole.",
+)
+@click.option("--keep", type=options.FILE, help="An earlier image, made with --save-latents: --region is made anew.")
+@click.option("--save-latents", is_flag=True, help="Keep what a later --keep needs, as NAME.latents beside the output.")
 @click.option("--work", type=options.FILE, help="Folder for the state of the run; default: beside the output.")
 @click.option("--dry-run", is_flag=True, help="Print what the run will cost, and make nothing.")
 @options.device
@@ -75,6 +83,9 @@ def generate(
     batch: int,
     compression: Literal["jpeg", "deflate"] | None,
     quality: int,
+    only: Box | None,
+    keep: Path | None,
+    save_latents: bool,
     work: Path | None,
     dry_run: bool,
     device: str,
@@ -87,32 +98,40 @@ def generate(
     GeoTIFF. The same command goes on with an image that was interrupted.
     """
     from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.generate import Settings
+    from patchloom.pipelines.edit import open_edit
+    from patchloom.pipelines.generate import Settings, size_of
     from patchloom.pipelines.image_file import estimate, generate_file
     from patchloom.pipelines.pipeline import load_pipeline
 
     started = time.monotonic()
-    if grid_path is not None and (reference, region) != (None, None):
+    if keep is not None and (grid_path is None or region is None):
+        raise click.UsageError("--keep needs --grid and --region, the part of the image that is made anew")
+    if keep is None and grid_path is not None and (reference, region) != (None, None):
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
     settings = Settings(seed, sampler, steps, guidance, plan=plan, window=window, core=core, sync=sync, batch=batch)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
-        cost = estimate(loaded, grid, settings)
+        edit = open_edit(keep, region) if keep is not None and region is not None else None
+        cost = estimate(loaded, grid, settings, only=only, edit=edit)
+        height, width = size_of(loaded, grid, only)
         if not dry_run:
             generate_file(
                 loaded,
                 grid,
                 output,
                 settings,
+                only=only,
+                edit=edit,
+                save_latents=save_latents,
                 work=work,
                 compression=compression,
                 quality=quality,
                 windows=counted(bar("denoise"), cost.windows + cost.background_windows),
-                rows=counted(bar("write"), cost.canvas_px[0]),
+                rows=counted(bar("write"), height),
             )
-    facts = {"pixel_size": str(loaded.pixel_size), "size_px": list(cost.canvas_px), **_counts(cost)}
+    facts = {"pixel_size": str(loaded.pixel_size), "size_px": [height, width], **_counts(cost)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)
 

@@ -8,7 +8,7 @@ dependency and nothing else; reading everything, row by row or field by field, i
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any, Protocol, TypeAlias
 
@@ -43,19 +43,58 @@ class Work(Protocol):
         ...
 
 
-def weave(source: Field, lattice: Lattice, work: Work, store: Store, key: str) -> Weave:
+Job: TypeAlias = tuple[Sequence[Window], NDArray[Any]]
+"""A batch, padded: its windows, and what each of them sees."""
+
+
+class Crew(Protocol):
+    """Whoever does the work of a weave's batches: this process, or others."""
+
+    def __call__(self, key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
+        """Each job's windows with `work`'s answers for them, in any order.
+
+        Jobs are taken as hands become free, since taking one reads what its windows see. `key` is the weave's, for
+        crews whose members have a copy of the work.
+        """
+        ...
+
+
+def alone(key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
+    """The crew of one: this process, job by job."""
+    return ((windows, work(windows, arrays)) for windows, arrays in jobs)
+
+
+def weave(
+    source: Field,
+    lattice: Lattice,
+    work: Work,
+    store: Store,
+    key: str,
+    *,
+    crew: Crew = alone,
+    report: Callable[[int], None] | None = None,
+) -> Weave:
     """The field whose tiles are `work`'s answers for the lattice's windows of `source`, kept in `store` under `key`.
 
-    Raises GeometryError where the lattice does not cover the source's frame, or where the frame of the answers is
-    no whole multiple of it.
+    `report` is told how many windows were finished, after each batch. Raises GeometryError where the lattice does not
+    cover the source's frame, or where the frame of the answers is no whole multiple of it.
     """
-    return Weave(source, lattice, work, store, key)
+    return Weave(source, lattice, work, store, key, crew, report)
 
 
 class Weave:
     """A field that is made on demand; see `weave`. Rows of cores are kept under keys of their own, `KEY/ROW`."""
 
-    def __init__(self, source: Field, lattice: Lattice, work: Work, store: Store, key: str) -> None:
+    def __init__(
+        self,
+        source: Field,
+        lattice: Lattice,
+        work: Work,
+        store: Store,
+        key: str,
+        crew: Crew,
+        report: Callable[[int], None] | None,
+    ) -> None:
         if lattice.box != source.frame.box:
             raise GeometryError(f"the lattice covers {lattice.box}, but the field has {source.frame.box}")
         self.source = source
@@ -64,6 +103,8 @@ class Weave:
         self._work = work
         self._store = store
         self._key = key
+        self._crew = crew
+        self._report = report
         self._scale = _scale(source.frame, self.frame)
         self._rows, self._cols = _bounds(lattice.rows), _bounds(lattice.cols)
         self._weights = _weights(lattice, self._scale) if lattice.overlaps else None
@@ -107,29 +148,34 @@ class Weave:
             self._store.drop(f"{self._key}/{number}")
 
     def _evaluate(self, windows: Sequence[Window]) -> None:
+        for answered, answers in self._crew(self._key, self._work, self._jobs(windows)):
+            self._keep(answered, answers)
+
+    def _jobs(self, windows: Sequence[Window]) -> Iterator[Job]:
         kinds = sorted(windows, key=self._kind)
         for _, group in groupby(kinds, self._kind):
             for batch in _batches(sorted(group), self._work.batch):
-                self._answer(batch)
+                padding = self._work.batch - len(batch)
+                arrays = [self.source.read(window.box) for window in batch]
+                yield [*batch, *[batch[-1]] * padding], np.stack([*arrays, *[arrays[-1]] * padding])
 
     def _kind(self, window: Window) -> tuple[bool, tuple[int, int]]:
         return self._work.idle(window), window.box.shape
 
-    def _answer(self, windows: Sequence[Window]) -> None:
-        padding = self._work.batch - len(windows)
-        padded = [*windows, *[windows[-1]] * padding]
-        arrays = [self.source.read(window.box) for window in windows]
-        answers = self._work(padded, np.stack([*arrays, *[arrays[-1]] * padding]))
+    def _keep(self, windows: Sequence[Window], answers: NDArray[Any]) -> None:
         height, width = windows[0].box.times(self._scale).shape
-        if answers.shape != (len(padded), self.frame.channels, height, width):
+        if answers.shape != (len(windows), self.frame.channels, height, width):
             raise GeometryError(
                 f"the work of `{self._key}` gave an answer of shape {answers.shape}; "
-                f"{(len(padded), self.frame.channels, height, width)} was declared"
+                f"{(len(windows), self.frame.channels, height, width)} was declared"
             )
-        for window, answer in zip(windows, answers, strict=False):
+        tiles = dict(zip(windows, answers, strict=True))  # the padding falls away
+        for window, answer in tiles.items():
             core = window.core.times(self._scale).inside(window.box.times(self._scale))
             tile = answer[:, *core].astype(self.frame.dtype, copy=False)
             self._store.put(self._row_key(window.index), window.index, tile)
+        if self._report is not None:
+            self._report(len(tiles))
 
     def _tile(self, window: Window) -> NDArray[Any]:
         key = self._row_key(window.index)

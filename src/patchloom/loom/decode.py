@@ -14,11 +14,12 @@ from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.errors import InputError
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
-from patchloom.fields.weave import Weave, weave
-from patchloom.geometry import Frame, Lattice, PixelSize, Window
+from patchloom.fields.weave import Crew, Weave, alone, weave
+from patchloom.geometry import Box, Frame, Lattice, PixelSize, Window
 from patchloom.loom import plan
 
 TILE = 64  # latents on a side
+KEY = "pixels"  # of the decoded field among the works of a run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +60,7 @@ def decode_field(
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     pixel_size: PixelSize | None = None,
+    crew: Crew = alone,
 ) -> Weave:
     """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
 
@@ -68,19 +70,31 @@ def decode_field(
 
     Raises InputError for a decoder without a bounded receptive field where no margin is given.
     """
+    work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
     reach = autoencoder.receptive_field if margin is None else margin
+    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile)
+    longest = max(span.core_stop - span.core_start for span in lattice.rows) * autoencoder.factor
+    row_bytes = 3 * longest * latents.frame.width * autoencoder.factor
+    return weave(latents, lattice, work, store or MemoryStore(limit_bytes=2 * row_bytes), KEY, crew=crew)
+
+
+def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE) -> Lattice:
+    """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one.
+
+    Raises InputError where the reach is None: unbounded.
+    """
     if reach is None:
         raise InputError(
             "this decoder's answer depends on the whole picture (normalisation or attention over space), so no halo "
             "makes its tiles exact; give a margin in latents, and look at the tint of the tiles"
         )
-    work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
-    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile)
-    longest = max(span.core_stop - span.core_start for span in lattice.rows) * autoencoder.factor
-    row_bytes = 3 * longest * latents.frame.width * autoencoder.factor
-    return weave(latents, lattice, work, store or MemoryStore(limit_bytes=2 * row_bytes), "pixels")
-
-
-def tiles(shape: tuple[int, int], reach: int, tile: int = TILE) -> Lattice:
-    """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one."""
     return plan.halo(shape, tile + 2 * reach, tile)
+
+
+def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
+    """The smallest box of latents that holds every tile which decoding a box of pixels reads."""
+    y, x = pixels.y // factor, pixels.x // factor
+    box = Box(y, x, -(-pixels.stop_y // factor) - y, -(-pixels.stop_x // factor) - x)
+    seen = [lattice.window(index).box for index in lattice.meeting(box)]
+    top, left = min(one.y for one in seen), min(one.x for one in seen)
+    return Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)

@@ -18,6 +18,7 @@ from patchloom.diffusion.windows import Scene
 from patchloom.errors import GeometryError
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame, Window
+from patchloom.loom.keep import Kept
 
 C = TypeVar("C", bound=Condition)
 
@@ -32,6 +33,13 @@ class Background:
 
     latent: NDArray[np.float32]  # (channels,)
     covers: Callable[[Box], bool]
+
+
+def is_idle(window: Window, background: Background | None, kept: Kept | None) -> bool:
+    """Whether a window's answer needs no network: nothing is conditioned there, or nothing of its core is made anew."""
+    if kept is not None and not kept.region.meet(window.core).area:
+        return True
+    return background is not None and not background.covers(window.box)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +59,7 @@ class Denoise(Generic[C]):
     device: torch.device
     dtype: torch.dtype = torch.float32  # of the condition; the image is given in float32, networks round it themselves
     background: Background | None = None
-    report: Callable[[int], None] | None = None  # told how many windows were done, after each batch
+    kept: Kept | None = None
 
     def frame(self, source: Frame) -> Frame:
         """The state after the last stage, float32."""
@@ -60,17 +68,15 @@ class Denoise(Generic[C]):
         return replace(source, channels=self.stages[-1].planes * self.latents.channels, dtype="float32")
 
     def idle(self, window: Window) -> bool:
-        """Whether the window is background, and no network is asked."""
-        return self.background is not None and not self.background.covers(window.box)
+        """Whether the window is background or kept, and no network is asked."""
+        return is_idle(window, self.background, self.kept)
 
     def __call__(self, windows: Sequence[Window], arrays: NDArray[Any]) -> NDArray[np.float32]:
         """States of windows of one kind, (batch, planes * channels, h, w), before and after the stages."""
         with torch.no_grad():
             planes = torch.from_numpy(arrays).to(self.device).chunk(arrays.shape[1] // self.latents.channels, dim=1)
             state = self._through_the_stages(planes, windows)
-            answer = torch.cat(state, dim=1).float().cpu().numpy()
-        if self.report is not None:
-            self.report(len({window.index for window in windows}))
+            answer: NDArray[np.float32] = torch.cat(state, dim=1).float().cpu().numpy()
         return answer
 
     def _through_the_stages(self, state: State, windows: Sequence[Window]) -> State:
@@ -81,10 +87,19 @@ class Denoise(Generic[C]):
         return state
 
     def _estimator(self, windows: Sequence[Window]) -> Callable[[Tensor, float], Tensor]:
-        """(x, sigma) -> D for these windows."""
-        if self.background is not None and self.idle(windows[0]):
-            latent = torch.from_numpy(self.background.latent)[None, :, None, None]
-            return lambda x, sigma: latent.to(x).expand_as(x)
+        """(x, sigma) -> D for these windows: what is kept of them, and an estimate of the rest."""
+        estimate = self._background() if self.idle(windows[0]) else self._network(windows)
+        if self.kept is None:
+            return estimate
+        values, places = (torch.from_numpy(part).to(self.device) for part in self.kept.of(windows))
+        return lambda x, sigma: torch.where(places, values, estimate(x, sigma))
+
+    def _background(self) -> Callable[[Tensor, float], Tensor]:
+        flat = self.background.latent if self.background is not None else np.zeros(self.latents.channels, np.float32)
+        latent = torch.from_numpy(flat)[None, :, None, None]
+        return lambda x, sigma: latent.to(x).expand_as(x)
+
+    def _network(self, windows: Sequence[Window]) -> Callable[[Tensor, float], Tensor]:
         condition = self.scene.condition([window.box for window in windows]).to(self.device, self.dtype)
         return lambda x, sigma: self.denoiser(x, x.new_full((len(x),), sigma), condition).to(x.dtype)
 

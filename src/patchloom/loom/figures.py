@@ -10,7 +10,6 @@ import numpy as np
 from patchloom.diffusion.guidance import Interval
 from patchloom.fields.weave import meeting
 from patchloom.geometry import Box, Lattice, Window
-from patchloom.loom.denoise import Background
 
 BLOCK_PX = 256
 
@@ -21,7 +20,7 @@ class Figures:
 
     canvas_px: tuple[int, int]  # height, width
     windows: int  # that a network is asked about, over all meetings
-    background_windows: int  # that are background and cost nothing
+    background_windows: int  # that are background, or kept, and cost nothing
     network_evaluations: int  # of one window, whatever the batch
     evaluations_per_block: float
 
@@ -54,12 +53,12 @@ def cone(lattices: Sequence[Lattice], box: Box) -> list[list[Window]]:
 def count(
     windows: Sequence[Sequence[Window]],
     costs: Sequence[int],
-    background: Background | None,
+    idle: Callable[[Window], bool],
     canvas_px: tuple[int, int],
 ) -> Figures:
-    """Figures of the windows of each meeting, where a window of meeting k costs `costs[k]` evaluations."""
+    """Figures of the windows of each meeting, where a window of meeting k costs `costs[k]` evaluations or none."""
     everything = sum(len(some) for some in windows)
-    asked = [len(some) if background is None else sum(background.covers(w.box) for w in some) for some in windows]
+    asked = [sum(not idle(window) for window in some) for some in windows]
     evaluations = sum(number * cost for number, cost in zip(asked, costs, strict=True))
     blocks = canvas_px[0] * canvas_px[1] / BLOCK_PX**2
     return Figures(canvas_px, sum(asked), everything - sum(asked), evaluations, evaluations / blocks)

@@ -2,7 +2,8 @@
 
 weave_canvas   everything, stage by stage: the fewest padded batches; two states of the whole canvas are alive
 weave_down     everything, as a reader goes down the picture: a few rows of each state are alive
-weave_parts    what is read, and what that depends on: a region's cone
+weave_region   what a region depends on, its cone, stage by stage
+weave_parts    the same for whatever is read, when it is read
 """
 
 from __future__ import annotations
@@ -18,41 +19,64 @@ from patchloom.diffusion.condition import Condition
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.views import Channels
-from patchloom.fields.weave import Weave
+from patchloom.fields.weave import Crew, Weave, alone, meeting
 from patchloom.geometry import Box, Frame
+from patchloom.loom.figures import cone
 from patchloom.loom.run import Progress, Run, chain
 
 C = TypeVar("C", bound=Condition)
 
 
-def weave_parts(run: Run[C], store: Store | None = None, progress: Progress | None = None) -> Field:
+def weave_parts(
+    run: Run[C], store: Store | None = None, progress: Progress | None = None, *, crew: Crew = alone
+) -> Field:
     """The finished latents as a field that evaluates the cone of what is read of it, and nothing else."""
-    fields = chain(run, MemoryStore() if store is None else store, progress)
+    fields = chain(run, MemoryStore() if store is None else store, progress, crew)
     return Channels(fields[-1], run.latents.channels)
 
 
-def weave_canvas(run: Run[C], store: Store | None = None, progress: Progress | None = None) -> Field:
+def weave_canvas(
+    run: Run[C], store: Store | None = None, progress: Progress | None = None, *, crew: Crew = alone
+) -> Field:
     """Make the whole canvas stage by stage; the finished latents, float32 (channels, height, width).
 
     What the store already holds is not evaluated again, so an interrupted run goes on by the same call. The state
     after a meeting is dropped when the next is whole. `progress` is told how many windows were finished since it was
     last told, first of all those of an earlier attempt.
     """
-    fields = chain(run, MemoryStore() if store is None else store, progress)
-    first = next((k + 1 for k in reversed(range(len(fields))) if _is_whole(fields[k])), 0)
-    for number in range(first - 1):
-        fields[number].drop()  # whole, but killed before they were dropped
+    return weave_region(run, run.latents.box, store, progress, crew=crew)
+
+
+def weave_region(
+    run: Run[C], region: Box, store: Store | None = None, progress: Progress | None = None, *, crew: Crew = alone
+) -> Field:
+    """Make what a region (in latents) of the finished latents depends on, stage by stage, as `weave_canvas` does.
+
+    The field that comes back answers for the whole canvas; reading it outside the region makes what is missing,
+    from the noise up.
+    """
+    fields = chain(run, MemoryStore() if store is None else store, progress, crew)
+    reads = [*([window.box for window in windows] for windows in cone(run.lattices, region)[1:]), [region]]
+    parts = list(zip(fields, reads, strict=True))
+    first = next((k + 1 for k in reversed(range(len(parts))) if not parts[k][0].missing(parts[k][1])), 0)
+    for one in fields[: max(first - 1, 0)]:
+        one.drop()  # whole, but killed before they were dropped
     if progress is not None:
-        progress(_done_before(fields, first))
-    for number in range(first, len(fields)):
-        fields[number].make([run.latents.box])
+        progress(_done_before(parts, first))
+    for number, (one, boxes) in enumerate(parts[first:], start=first):
+        one.make(boxes)
         if number:
             fields[number - 1].drop()
     return Channels(fields[-1], run.latents.channels)
 
 
 def weave_down(
-    run: Run[C], store: Store | None = None, progress: Progress | None = None, *, keep: int | None = None
+    run: Run[C],
+    store: Store | None = None,
+    progress: Progress | None = None,
+    *,
+    keep: int | None = None,
+    crew: Crew = alone,
 ) -> Field:
     """The finished latents for a reader that goes down the picture, as pyramid writers do; made in bands on demand.
 
@@ -61,7 +85,7 @@ def weave_down(
     alive; all of them with None, which a store on disk needs for going on after an interruption.
     A reader that goes up again is answered too, and pays for making the rows again where they were dropped.
     """
-    fields = chain(run, MemoryStore() if store is None else store, progress)
+    fields = chain(run, MemoryStore() if store is None else store, progress, crew)
     strips = [_Strip(one) for one in fields]
     return Channels(Descending(strips, _rows_of_a_band(run, fields), keep), run.latents.channels)
 
@@ -136,12 +160,11 @@ def _rows_of_a_band(run: Run[C], fields: Sequence[Weave]) -> int:
     return max(1, ceil(4 * run.batch / cols))
 
 
-def _is_whole(one: Weave) -> bool:
-    return not one.missing([one.frame.box])
-
-
-def _done_before(fields: Sequence[Weave], first: int) -> int:
+def _done_before(parts: Sequence[tuple[Weave, list[Box]]], first: int) -> int:
     """Windows finished by an earlier attempt, where meeting `first` is the first that is not whole."""
-    done = sum(len(one.lattice) for one in fields[:first])
-    partly = fields[first : first + 1]
-    return done + sum(len(one.lattice) - len(one.missing([one.frame.box])) for one in partly)
+    done = sum(_needed(one, boxes) for one, boxes in parts[:first])
+    return done + sum(_needed(one, boxes) - len(one.missing(boxes)) for one, boxes in parts[first : first + 1])
+
+
+def _needed(one: Weave, boxes: list[Box]) -> int:
+    return int(meeting(one.lattice, boxes).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -17,10 +18,11 @@ from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
 from patchloom.fields.stores import Store
 from patchloom.fields.views import Scaled
-from patchloom.fields.weave import Weave, weave
+from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import Box, Frame, Lattice
-from patchloom.loom.denoise import Background, Denoise
+from patchloom.loom.denoise import Background, Denoise, is_idle
 from patchloom.loom.figures import Figures, cone, count, one_evaluation
+from patchloom.loom.keep import Kept, Noised
 from patchloom.loom.plan import Plan
 
 C = TypeVar("C", bound=Condition)
@@ -32,7 +34,7 @@ class Run(Generic[C]):
     """Everything that decides what the latents will be. Two runs with equal parts make equal bytes.
 
     The promise holds for the same weights, kind of device and build; the batch size counts among the parts.
-    Raises InputError where there is no stage, or where the starting field is not of the run's frame.
+    Raises InputError where there is no stage, or where what it starts from or keeps is not of the run's frame.
     """
 
     denoiser: Denoiser[C]
@@ -47,15 +49,17 @@ class Run(Generic[C]):
     background: Background | None = None
     evaluations: Callable[[float], int] = one_evaluation  # that the denoiser makes for a window at a noise level
     start: Field | None = None  # an image at the noise level of the first stage; pure noise where there is none
+    kept: Kept | None = None  # an earlier canvas of which a region alone is made anew
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise InputError("a run needs at least one stage")
         if self.batch < 1:
             raise InputError(f"a batch holds at least one window, not {self.batch}")
-        given = self.start.frame if self.start is not None else self.latents
-        if (given.height, given.width, given.channels) != (*self.shape, self.latents.channels):
-            raise GeometryError(f"the run starts from {given}, but its canvas is {self.latents}")
+        kept = None if self.kept is None else self.kept.latents
+        for what, given in (("starts from", self.start), ("keeps", kept)):
+            if given is not None and _extent(given.frame) != _extent(self.latents):
+                raise GeometryError(f"the run {what} {given.frame}, but its canvas is {self.latents}")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -78,15 +82,24 @@ def figures(run: Run[C], factor: int, region: Box | None = None) -> Figures:
     """What the run costs, without running it; with `region` (in latents), what that region alone costs."""
     costs = [sum(run.evaluations(stage.sigma) for stage in stages) for stages in run.meetings]
     box = region or run.latents.box
-    return count(cone(run.lattices, box), costs, run.background, (box.height * factor, box.width * factor))
+    idle = partial(is_idle, background=run.background, kept=run.kept)
+    return count(cone(run.lattices, box), costs, idle, (box.height * factor, box.width * factor))
 
 
-def chain(run: Run[C], store: Store, progress: Progress | None = None) -> list[Weave]:
+def chain(run: Run[C], store: Store, progress: Progress | None = None, crew: Crew = alone) -> list[Weave]:
     """The fields of the run, one a meeting, each woven from the one before; nothing is evaluated yet."""
-    below: Field = run.start or Scaled(Noise(run.seed, 0, replace(run.latents, dtype="float32")), run.stages[0].sigma)
+    below: Field = first_field(run)
     fields: list[Weave] = []
-    for number, (stages, lattice) in enumerate(zip(run.meetings, run.lattices, strict=True)):
-        work = Denoise(
+    for lattice, (key, work) in zip(run.lattices, works(run).items(), strict=True):
+        fields.append(weave(below, lattice, work, store, key, crew=crew, report=progress))
+        below = fields[-1]
+    return fields
+
+
+def works(run: Run[C]) -> dict[str, Denoise[C]]:
+    """What is done at each meeting, by the key of the meeting's field."""
+    return {
+        f"meeting-{number:04d}": Denoise(
             run.denoiser,
             stages,
             first=number * run.plan.sync,
@@ -97,8 +110,19 @@ def chain(run: Run[C], store: Store, progress: Progress | None = None) -> list[W
             device=run.device,
             dtype=run.dtype,
             background=run.background,
-            report=progress,
+            kept=run.kept,
         )
-        fields.append(weave(below, lattice, work, store, f"meeting-{number:04d}"))
-        below = fields[-1]
-    return fields
+        for number, stages in enumerate(run.meetings)
+    }
+
+
+def first_field(run: Run[C]) -> Field:
+    """What the first meeting's windows see: noise of the first stage's level, over what is kept where something is."""
+    if run.start is not None:
+        return run.start
+    noise = Scaled(Noise(run.seed, 0, replace(run.latents, dtype="float32")), run.stages[0].sigma)
+    return noise if run.kept is None else Noised(noise, run.kept)
+
+
+def _extent(frame: Frame) -> tuple[int, int, int]:
+    return frame.height, frame.width, frame.channels

@@ -14,18 +14,22 @@ from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import karras
 from patchloom.diffusion.samplers import SAMPLERS
 from patchloom.diffusion.stage import Stage
-from patchloom.errors import InputError
+from patchloom.errors import GeometryError, InputError
+from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
-from patchloom.fields.weave import Weave
-from patchloom.geometry import Frame
+from patchloom.fields.weave import Crew, alone
+from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.decode import decode_field
+from patchloom.loom.decode import decode_field, latents_under, tiles
 from patchloom.loom.denoise import Background
 from patchloom.loom.figures import Figures, guided_evaluations
-from patchloom.loom.orders import weave_canvas, weave_down
+from patchloom.loom.keep import Patched
+from patchloom.loom.latents import read_latents, write_latents
+from patchloom.loom.orders import weave_canvas, weave_down, weave_region
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run, figures
 from patchloom.loom.scene import GridScene
+from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.tiles import Compression
@@ -33,6 +37,7 @@ from patchloom.rasters.georeference import GeoReference
 
 Order = Literal["canvas", "down"]
 _IN_MEMORY = 1 << 29  # bytes of canvas states; larger runs go down the picture in bands
+_BAND = 256  # latents above a reader that are still there, where no store keeps them; more than a tile's reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Settings:
 class Image:
     """A large image that is about to be made: reading its pixels makes them."""
 
-    pixels: Weave
+    pixels: Field
     figures: Figures
     provenance: dict[str, Any]
     geo: GeoReference | None
@@ -65,11 +70,14 @@ Advance = Callable[[int], None]
 """How many windows or rows were finished since the last call."""
 
 
-def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Run[GridCondition]:
+def plan_run(
+    pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: Edit | None = None
+) -> Run[GridCondition]:
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
-    scene = GridScene.of(grid, pipeline.record.factor, pipeline.pixel_size)
-    return run_of(pipeline, scene, canvas(pipeline, grid), settings)
+    frame, factor = canvas(pipeline, grid), pipeline.record.factor
+    run = run_of(pipeline, GridScene.of(grid, factor, pipeline.pixel_size), frame, settings)
+    return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
 
 
 def run_of(pipeline: Pipeline, scene: GridScene, latents: Frame, settings: Settings) -> Run[GridCondition]:
@@ -95,25 +103,74 @@ def generate(
     grid: EmbeddingGrid,
     settings: Settings | None = None,
     *,
+    only: Box | None = None,
+    edit: Edit | None = None,
+    save: Path | None = None,
     store: Store | None = None,
     order: Order | None = None,
+    crew: Crew = alone,
     progress: Advance | None = None,
 ) -> Image:
     """The image that a grid describes, made while its pixels are read from top to bottom.
 
+    With `only`, a box of its pixels, equal to the crop of the whole image, and the rest is not made; with `edit`, an
+    earlier image of which a region is made anew. `save` is where to keep the finished latents for a later edit.
+
     `order` is how the canvas is made: all of it stage by stage, or in bands as the reader goes down; small canvases
-    take the first, large ones the second. Both give the same pixels. `progress` hears of finished windows.
-    In bands they are made while pixels are read.
+    take the first, large ones the second. Both give the same pixels. `progress` hears of finished windows; in bands
+    they are made while pixels are read. `crew` are those who evaluate.
+
+    Raises GeometryError for a region outside the image, InputError for parts that exclude one another, and what
+    `plan_run` raises.
     """
     settings = settings or Settings()
-    run = plan_run(pipeline, grid, settings)
-    counted = figures(run, pipeline.record.factor)
+    run = plan_run(pipeline, grid, settings, edit)
+    part = part_of(pipeline, run, only, edit)
+    counted = figures(run, pipeline.record.factor, part)
+    told = provenance(pipeline, grid, settings, counted, only, edit)
+    latents = _finished(run, part, store, order, crew, progress)
+    if save is not None:
+        write_latents(latents, save, told)
+        latents = read_latents(save)
+    size = pipeline.pixel_size
+    pixels: Field = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=size, crew=crew)
+    if only is not None:
+        pixels = Cropped(pixels, only)
+    return Image(pixels, counted, told, georeference(pipeline, grid, only))
+
+
+def part_of(pipeline: Pipeline, run: Run[GridCondition], only: Box | None, edit: Edit | None) -> Box | None:
+    """The latents that are made, where that is not the whole canvas."""
+    if only is None:
+        return None if edit is None else edit.region.over(pipeline.record.factor)
+    factor, whole = pipeline.record.factor, run.latents.box
+    if edit is not None:
+        raise InputError("an edit gives the whole image back: choose either a region to make alone, or one to edit")
+    if only.area == 0 or not whole.times(factor).contains(only):
+        raise GeometryError(
+            f"the region X,Y,WIDTH,HEIGHT = {only.x},{only.y},{only.width},{only.height} does not lie inside the "
+            f"image of {whole.width * factor} x {whole.height * factor} px (width x height)"
+        )
+    return latents_under(tiles(run.shape, pipeline.autoencoder.receptive_field), only, factor)
+
+
+def _finished(
+    run: Run[GridCondition],
+    part: Box | None,
+    store: Store | None,
+    order: Order | None,
+    crew: Crew,
+    progress: Advance | None,
+) -> Field:
+    """The finished latents, made or about to be made."""
+    if part is not None:
+        made = weave_region(run, part, store, progress, crew=crew)
+        return made if run.kept is None else Patched(made, run.kept)
     planes = max(stage.planes for stage in run.stages)
     small = 2 * 4 * planes * run.latents.channels * run.latents.box.area < _IN_MEMORY
-    weave = weave_canvas if (order or ("canvas" if small else "down")) == "canvas" else weave_down
-    latents = weave(run, store, progress)
-    pixels = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
-    return Image(pixels, counted, provenance(pipeline, grid, settings, counted), georeference(pipeline, grid))
+    if (order or ("canvas" if small else "down")) == "canvas":
+        return weave_canvas(run, store, progress, crew=crew)
+    return weave_down(run, store, progress, crew=crew, keep=None if store else _BAND)
 
 
 def write(
@@ -143,8 +200,22 @@ def canvas(pipeline: Pipeline, grid: EmbeddingGrid) -> Frame:
     return Frame(height, width, pipeline.record.channels, "float32")
 
 
-def provenance(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, counted: Figures) -> dict[str, Any]:
+def size_of(pipeline: Pipeline, grid: EmbeddingGrid, only: Box | None = None) -> tuple[int, int]:
+    """Height and width in pixels of the image that a grid makes, or of the part of it that is asked for."""
+    frame, factor = canvas(pipeline, grid), pipeline.record.factor
+    return only.shape if only is not None else (frame.height * factor, frame.width * factor)
+
+
+def provenance(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    settings: Settings,
+    counted: Figures,
+    only: Box | None = None,
+    edit: Edit | None = None,
+) -> dict[str, Any]:
     """Where an image comes from: enough to make it again. No clock, no name of a machine."""
+    parts = {} if only is None else {"only_xywh": [only.x, only.y, only.width, only.height]}
     return {
         "synthetic": True,
         "pipeline": {"name": pipeline.record.name, "digest": pipeline.digest},
@@ -158,17 +229,20 @@ def provenance(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, coun
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "torch": torch.__version__,
         "network_evaluations": counted.network_evaluations,
+        **parts,
+        **({} if edit is None else {"edit": edit.provenance}),
     }
 
 
-def georeference(pipeline: Pipeline, grid: EmbeddingGrid) -> GeoReference | None:
-    """The CRS and transform of the image, from those of the grid's reference."""
+def georeference(pipeline: Pipeline, grid: EmbeddingGrid, only: Box | None = None) -> GeoReference | None:
+    """The CRS and transform of the image, or of a part of it, from those of the grid's reference."""
     reference = grid.reference
     if reference is None or reference.transform is None or reference.pixel_size is None:
         return None
     ratio = grid.pixel_size.ratio(reference.pixel_size)
     geo = GeoReference(reference.crs or "", reference.transform).rescaled(ratio)
-    x, y = geo.at(*grid.origin)
+    top, left = grid.origin
+    x, y = geo.at(top + (only.y if only else 0), left + (only.x if only else 0))
     a, b, _, d, e, _ = geo.transform
     return GeoReference(geo.crs, (a, b, x, d, e, y))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from patchloom.errors import MismatchError
+from patchloom.errors import InputError, MismatchError
 from patchloom.fields.directory import DirectoryStore, delete_store
+from patchloom.fields.weave import Crew, alone
+from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.figures import Figures
 from patchloom.loom.run import figures
-from patchloom.pipelines.generate import Advance, Image, Settings, generate, plan_run, provenance, write
+from patchloom.pipelines.edit import Edit, latents_beside
+from patchloom.pipelines.generate import Advance, Image, Settings, generate, part_of, plan_run, provenance, write
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pyramids.tiles import Compression
 
@@ -20,7 +23,11 @@ def generate_file(
     path: Path,
     settings: Settings | None = None,
     *,
+    only: Box | None = None,
+    edit: Edit | None = None,
+    save_latents: bool = False,
     work: Path | None = None,
+    crew: Crew = alone,
     compression: Compression | None = None,
     quality: int = 90,
     windows: Advance | None = None,
@@ -30,21 +37,43 @@ def generate_file(
 
     The state of the run lies in the folder `work` (`.NAME.work` beside `path`, where None) until the file is whole:
     the same call goes on where an interrupted one ended. `windows` and `rows` hear of finished windows and rows.
+    `only` makes a box of the image's pixels, `edit` makes a region of an earlier one anew, and `save_latents` keeps
+    what a later edit needs as `NAME.latents` beside `path`.
     Raises what `generate` and `write` raise; MismatchError where `work` holds a run with other settings.
     """
     settings = settings or Settings()
+    if only is not None and save_latents:
+        raise InputError("latents are kept of whole images: leave out either the part to make alone, or keeping them")
     folder = work or path.with_name(f".{path.name}.work")
-    manifest = provenance(pipeline, grid, settings, estimate(pipeline, grid, settings))
-    with _store(folder, manifest) as store:
-        image = generate(pipeline, grid, settings, store=store, progress=windows)
+    cost = estimate(pipeline, grid, settings, only=only, edit=edit)
+    with _store(folder, provenance(pipeline, grid, settings, cost, only, edit)) as store:
+        image = generate(
+            pipeline,
+            grid,
+            settings,
+            only=only,
+            edit=edit,
+            save=latents_beside(path) if save_latents else None,
+            store=store,
+            crew=crew,
+            progress=windows,
+        )
         write(image, path, compression=compression, quality=quality, progress=rows)
     delete_store(folder)
     return image
 
 
-def estimate(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> Figures:
-    """What a run will cost, without running it."""
-    return figures(plan_run(pipeline, grid, settings), pipeline.record.factor)
+def estimate(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    settings: Settings,
+    *,
+    only: Box | None = None,
+    edit: Edit | None = None,
+) -> Figures:
+    """What a run will cost, without running it; of a part or an edit, what that costs."""
+    run = plan_run(pipeline, grid, settings, edit)
+    return figures(run, pipeline.record.factor, part_of(pipeline, run, only, edit))
 
 
 def _store(folder: Path, manifest: dict[str, object]) -> DirectoryStore:
