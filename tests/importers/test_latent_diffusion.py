@@ -16,9 +16,10 @@ from tests.importers.recorded import FIXTURES, folder, model, needed
 from torch import Tensor
 
 from patchloom.autoencoders.ldm_first_stage import FirstStageShape
-from patchloom.errors import FormatError, MissingError
+from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.importers.latent_diffusion import export_state, import_checkpoint, lay_out
 from patchloom.importers.ldm_config import read_config
+from patchloom.importers.ldm_export import export_checkpoint
 from patchloom.importers.ldm_names import embedder_names, stage_names, to_theirs, unet_names
 from patchloom.networks.ldm_unet import LatentUNetShape
 
@@ -71,6 +72,26 @@ def test_an_export_imports_again(copy: Path, tmp_path: Path) -> None:
     assert again.passengers == ("beta table",)
     own = model("tiny_ssl").network.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in again.network.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["tiny_patch", "tiny_ssl"])
+def test_a_folder_in_the_official_layout_imports_again(name: str, tmp_path: Path) -> None:
+    own = model(name, ema=name == "tiny_patch")  # averaged weights become the only ones
+    export_checkpoint(own, tmp_path)
+    again = import_checkpoint(tmp_path)
+    assert again.spec == replace(own.spec, ema=False)
+    held = export_state(again)
+    assert all(torch.equal(value, held[key]) for key, value in export_state(own).items())
+
+
+def test_what_the_official_layout_cannot_say(tmp_path: Path) -> None:
+    own = model("tiny_ssl")
+    shifted = replace(own.spec, first_stage=replace(own.spec.first_stage, shift=1.0))
+    narrow = replace(own.spec, embedder=replace(own.spec.embedder, width=16))
+    for spec, message in ((shifted, "not shifted"), (narrow, "two tokens of 512")):
+        with pytest.raises(InputError, match=message):
+            export_checkpoint(replace(own, spec=spec), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_name_of_the_released_models() -> None:
@@ -222,7 +243,7 @@ def test_two_configs_are_both_named(copy: Path) -> None:
 
 def test_what_is_not_there(tmp_path: Path, copy: Path) -> None:
     with pytest.raises(MissingError, match="no checkpoint in"):
-        import_checkpoint(tmp_path / "configs")
+        import_checkpoint(copy / "configs")
     shutil.rmtree(copy / "configs")
     with pytest.raises(MissingError, match="no config in"):
         import_checkpoint(copy)

@@ -76,8 +76,10 @@ def import_checkpoint(path: Path, config: Path | None = None, *, ema: bool | Non
 
 def find_checkpoint(path: Path) -> Path:
     """The weights in a folder, or the file itself. Raises MissingError, or FormatError naming several."""
-    if not path.is_dir():
+    if path.is_file():
         return path
+    if not path.is_dir():
+        raise MissingError(f"there is no checkpoint `{path}`")
     last = path / "checkpoints" / "last.ckpt"
     if last.is_file():
         return last
