@@ -304,7 +304,7 @@ def whole_pipeline(
 
     from patchloom.pipelines.generate import Settings
     from patchloom.pipelines.held_out import QUICK, Size
-    from patchloom.pipelines.protocol import evaluate_pipeline
+    from patchloom.pipelines.protocol import PAGE, evaluate_pipeline
 
     loaded = _load(pipeline, device, dtype)
     size = QUICK if quick else Size()
@@ -321,6 +321,8 @@ def whole_pipeline(
             bars=bar,
         )
     _emit(made.report, None, None, as_json)
+    if not as_json:
+        click.echo(f"report and pictures: {output / PAGE}")
 
 
 def _load(name: str, device: str, dtype: str) -> Pipeline:

@@ -195,7 +195,7 @@ def _similarity(
     found: list[Similarity] = []
     for slide, entry in _large(measuring, slides, entries):
         place = measuring.folder / "slides" / entry.key
-        advance = measuring.bars(f"{encoder.spec.name}: {slide.name}")
+        advance = measuring.bars(f"{encoder.spec.name}: {slide.title}")
         with ExitStack() as opened:
             made, real = _both(measuring, slide, entry, opened)
             found.append(fidelity(measuring.pipeline, grid_of(place), made, real, encoder=encoder, progress=advance))

@@ -82,6 +82,11 @@ class HeldOut:
     varied: int  # the first so many places of A
 
     @property
+    def title(self) -> str:
+        """The file's name without folders."""
+        return Path(self.name).name
+
+    @property
     def box(self) -> Box:
         """The region."""
         return Box(*self.region)
@@ -122,7 +127,7 @@ def hold_out(making: Making, entry: Entry, number: int, folder: Path, bars: Bars
     held = HeldOut(entry.name, entry.group, codec_of(entry.path), _numbers(box), tuple(places), making.varied)
     held = replace(held, varied=min(making.varied, len(held.half("A"))))
     write_grid(grid, folder / GRID)
-    _make(making, grid, held, folder, bars(held.name))
+    _make(making, grid, held, folder, bars(held.title))
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(records.dump(held), indent=1) + "\n", encoding="utf-8")
     part.replace(folder / RECORD)

@@ -76,7 +76,8 @@ def evaluate_pipeline(
     own = [each for each in encoders if each.spec.name != making.encoder.spec.name]
     measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars)
     made = figures_of(measuring, slides, entries_of(slides, entries), [making.encoder, *own])
-    found = report(f"{pipeline.record.name} on {test.name}", made, _notes(pipeline, slides, broken, seen))
+    notes = [*_notes(pipeline, slides, broken, seen), *_judges(making.encoder, own)]
+    found = report(f"{pipeline.record.name} on {test.name}", made, notes)
     write_report(found, folder / REPORT)
     write_page(found, folder / PAGE, list(_pictures(pipeline, slides, entries, folder)))
     (folder / TABLE).write_text(table(found), encoding="utf-8")
@@ -179,7 +180,16 @@ def _notes(
     yield "synthetic images are lossless; real ones are as their files were"
     if seen is None:
         yield "no training data was named: no principal axes, no search for copies, no check for leaks"
-    yield from (f"not measured: {name}: {reason}" for name, reason in broken)
+    yield from (f"not measured: {Path(name).name}: {reason}" for name, reason in broken)
+
+
+def _judges(own: Encoder, others: Sequence[Encoder]) -> Iterator[str]:
+    yield f"{own.spec.name} conditioned the pipeline: it is no judge by itself"
+    same = [each.spec.name for each in others if each.spec.digest == own.spec.digest]
+    if same:
+        yield f"{', '.join(same)} has the weights of {own.spec.name} at another size: no independent judge either"
+    elif not others:
+        yield "no other network was named"
 
 
 def _pictures(
@@ -194,13 +204,13 @@ def _pictures(
                 with open_raster(place / LARGE) as large:
                     whole, own = region.read(region.frame.box), large.read(large.frame.box)
                 pair = ("real", shrunk(whole, SHOWN_PX)), ("made from its embeddings", shrunk(own, SHOWN_PX))
-                yield Beside(slide.name, pair)
+                yield Beside(slide.title, pair)
             if "patches" in made:
                 some = slide.half("A")[:_SHEET]
                 side = pipeline.record.patch_px
                 real = [region.read(Box(one.y, one.x, side, side)) for one in some]
                 yield Beside(
-                    f"{slide.name}, patches",
+                    f"{slide.title}, patches",
                     (
                         ("real", np.concatenate(real, axis=2)),
                         ("made", np.concatenate(made["patches"][:_SHEET], axis=2)),

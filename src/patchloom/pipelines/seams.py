@@ -15,8 +15,9 @@ from patchloom.evaluation.patches import codec_of, lossy
 from patchloom.evaluation.report import Report, report
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import Field
-from patchloom.geometry import Lattice
-from patchloom.loom.decode import tiles
+from patchloom.fields.noise import Noise
+from patchloom.geometry import Frame, Lattice
+from patchloom.loom.decode import decode_field
 from patchloom.loom.plan import Plan
 from patchloom.pipelines.generate import Settings, stages_of
 from patchloom.pipelines.pipeline import Pipeline
@@ -112,8 +113,8 @@ def borders_of(pipeline: Pipeline, settings: Settings, size_px: tuple[int, int])
     before = Borders(
         frozenset().union(*(one.rows for one in earlier)), frozenset().union(*(one.cols for one in earlier))
     )
-    reach = pipeline.autoencoder.receptive_field
-    decoded = Borders.of(tiles(shape, reach)) if reach is not None else Borders(frozenset(), frozenset())
+    latents = Noise(0, 0, Frame(*shape, pipeline.record.channels, "float32"))  # any field of that size: none is decoded
+    decoded = Borders.of(decode_field(latents, pipeline.autoencoder).lattice)
     kinds = {LAST: last, EARLIER: before.without(last), DECODE: decoded.without(last).without(before)}
     return {name: one.times(factor) for name, one in kinds.items()}
 
