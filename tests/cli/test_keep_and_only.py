@@ -1,4 +1,4 @@
-"""`patchloom generate` of a part alone, and of a region of an earlier image."""
+"""`patchloom generate` of a part alone, of a region of an earlier image, and by workers."""
 
 from __future__ import annotations
 
@@ -55,3 +55,11 @@ def test_a_region_of_an_earlier_image_is_made_anew(pipeline: Path, grid: Path, t
 def read_record_reach(pipeline: Path) -> int:
     autoencoder = load_autoencoder(pipeline / "autoencoder")
     return autoencoder.receptive_field * autoencoder.factor
+
+
+def test_workers_make_the_same_file(pipeline: Path, grid: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.png", tmp_path / "two.png"
+    assert patchloom("generate", pipeline, "--grid", grid, "-o", one).exit_code == 0
+    result = patchloom("generate", pipeline, "--grid", grid, "-o", two, "--workers", 2)
+    assert result.exit_code == 0, result.output
+    assert two.read_bytes() == one.read_bytes()

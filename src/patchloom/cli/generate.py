@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # torch
 )
 @click.option("--keep", type=options.FILE, help="An earlier image, made with --save-latents: --region is made anew.")
 @click.option("--save-latents", is_flag=True, help="Keep what a later --keep needs, as NAME.latents beside the output.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that share the work; default: this one alone.")
 @click.option("--work", type=options.FILE, help="Folder for the state of the run; default: beside the output.")
 @click.option("--dry-run", is_flag=True, help="Print what the run will cost, and make nothing.")
 @options.device
@@ -86,6 +87,7 @@ def generate(
     only: Box | None,
     keep: Path | None,
     save_latents: bool,
+    workers: int | None,
     work: Path | None,
     dry_run: bool,
     device: str,
@@ -102,6 +104,7 @@ def generate(
     from patchloom.pipelines.generate import Settings, size_of
     from patchloom.pipelines.image_file import estimate, generate_file
     from patchloom.pipelines.pipeline import load_pipeline
+    from patchloom.pipelines.workers import hire
 
     started = time.monotonic()
     if keep is not None and (grid_path is None or region is None):
@@ -113,24 +116,27 @@ def generate(
     settings = Settings(seed, sampler, steps, guidance, plan=plan, window=window, core=core, sync=sync, batch=batch)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
-        edit = open_edit(keep, region) if keep is not None and region is not None else None
+        kept = (keep, region) if keep is not None and region is not None else None
+        edit = open_edit(*kept) if kept is not None else None
         cost = estimate(loaded, grid, settings, only=only, edit=edit)
         height, width = size_of(loaded, grid, only)
         if not dry_run:
-            generate_file(
-                loaded,
-                grid,
-                output,
-                settings,
-                only=only,
-                edit=edit,
-                save_latents=save_latents,
-                work=work,
-                compression=compression,
-                quality=quality,
-                windows=counted(bar("denoise"), cost.windows + cost.background_windows),
-                rows=counted(bar("write"), height),
-            )
+            with hire(workers, pipeline, loaded, grid, settings, keep=kept) as crew:
+                generate_file(
+                    loaded,
+                    grid,
+                    output,
+                    settings,
+                    only=only,
+                    edit=edit,
+                    save_latents=save_latents,
+                    work=work,
+                    crew=crew,
+                    compression=compression,
+                    quality=quality,
+                    windows=counted(bar("denoise"), cost.windows + cost.background_windows),
+                    rows=counted(bar("write"), height),
+                )
     facts = {"pixel_size": str(loaded.pixel_size), "size_px": [height, width], **_counts(cost)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)

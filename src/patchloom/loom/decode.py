@@ -19,6 +19,7 @@ from patchloom.geometry import Box, Frame, Lattice, PixelSize, Window
 from patchloom.loom import plan
 
 TILE = 64  # latents on a side
+BATCH = 4  # tiles decoded at once
 KEY = "pixels"  # of the decoded field among the works of a run
 
 
@@ -56,7 +57,7 @@ def decode_field(
     store: Store | None = None,
     tile: int = TILE,
     margin: int | None = None,
-    batch: int = 4,
+    batch: int = BATCH,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     pixel_size: PixelSize | None = None,

@@ -1,0 +1,72 @@
+"""What a worker process needs to help with an image: the pipeline loaded anew, on its own device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from patchloom.errors import MismatchError
+from patchloom.fields.weave import Crew, Work, alone
+from patchloom.geometry import Box
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.decode import BATCH, KEY, Decode
+from patchloom.loom.run import works
+from patchloom.loom.workers import Workers
+from patchloom.pipelines.edit import Edit, open_edit
+from patchloom.pipelines.generate import Settings, plan_run
+from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A worker's number to the works of an image; pickled, so it names the pipeline and the image to edit by path."""
+
+    name: str | Path
+    digest: str
+    grid: EmbeddingGrid
+    settings: Settings
+    device: torch.device
+    dtype: torch.dtype
+    keep: tuple[Path, Box] | None = None
+
+    def __call__(self, number: int) -> Mapping[str, Work]:
+        """Load the pipeline on this worker's device. Raises MismatchError where it is no longer the same."""
+        pipeline = load_pipeline(self.name, device_of(self.device, number), self.dtype)
+        if pipeline.digest != self.digest:
+            raise MismatchError(f"pipeline `{self.name}` changed while its image was made; run the same command again")
+        edit: Edit | None = open_edit(*self.keep) if self.keep is not None else None
+        run = plan_run(pipeline, self.grid, self.settings, edit)
+        return {**works(run), KEY: Decode(pipeline.autoencoder, BATCH, pipeline.device)}
+
+
+@contextmanager
+def hire(
+    count: int | None,
+    name: str | Path,
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    settings: Settings,
+    *,
+    keep: tuple[Path, Box] | None = None,
+) -> Iterator[Crew]:
+    """A crew for `generate`: `count` processes with an equal share of the CPU, or a GPU each in turn; None is nobody.
+
+    `name` is what `pipeline` was loaded by, `keep` the image to edit and its region.
+    """
+    if count is None:
+        yield alone
+        return
+    recipe = Recipe(name, pipeline.digest, grid, settings, pipeline.device, pipeline.dtype, keep)
+    with Workers(count, recipe) as crew:
+        yield crew
+
+
+def device_of(device: torch.device, number: int) -> torch.device:
+    """The device of a worker: its own GPU where there are several and none was named."""
+    if device.type != "cuda" or device.index is not None or not torch.cuda.device_count():
+        return device
+    return torch.device("cuda", number % torch.cuda.device_count())
