@@ -163,6 +163,14 @@ def test_a_planted_seam_is_found(pipeline: Path, made: tuple[Path, Path, Path], 
     assert floors[f"seam: {LAST}"]["value"] == found[even]
 
 
+def test_seams_of_a_part_are_not_guessed(pipeline: Path, made: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    block = {**(read_provenance(made[2]) or {}), "only_xywh": [8, 8, 64, 64]}
+    given = {key: value for key, value in block.items() if key not in ("software", "pixel_size_m")}
+    write_image(ArrayField(np.zeros((3, 64, 64), np.uint8)), tmp_path / "part.png", provenance=given)
+    result = patchloom("evaluate", "seams", tmp_path / "part.png", "--pipeline", pipeline)
+    assert (result.exit_code, "is a part of a larger image" in result.stderr) == (1, True)
+
+
 def test_seams_need_to_know_how_an_image_was_made(pipeline: Path, picture: Path) -> None:
     unsaid = patchloom("evaluate", "seams", picture)
     assert (unsaid.exit_code, "does not say which pipeline made it" in unsaid.stderr) == (2, True)

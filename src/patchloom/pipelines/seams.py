@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from patchloom import records
-from patchloom.errors import FormatError, MismatchError
+from patchloom.errors import FormatError, InputError, MismatchError
 from patchloom.evaluation.entries import of_seams
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, Floor, Side
 from patchloom.evaluation.patches import codec_of, lossy
@@ -24,6 +24,7 @@ from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
 
+PART = "only_xywh"  # in the provenance of an image of which only a region was made
 LAST, EARLIER, DECODE = "last stage", "earlier stages", "decode tiles"
 OTHERS_LOSSY = "the picture went through a lossy codec, which smooths seams and has blocks of its own"
 SAME_LINES = "the same lines of the real reference"
@@ -87,12 +88,17 @@ def _cautioned(found: Estimate | Absent) -> Estimate | Absent:
 
 
 def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) -> Settings:
-    """The settings in a provenance block. Raises FormatError without them, MismatchError for another pipeline's."""
+    """The settings in a provenance block.
+
+    Raises FormatError without them, InputError for a part of an image, MismatchError for another pipeline's.
+    """
     if block is None or "settings" not in block:
         raise FormatError(
             f"`{name}` does not say how it was made: the seam meter reads plan and window from the provenance that "
             "`patchloom generate` writes"
         )
+    if PART in block:
+        raise InputError(f"`{name}` is a part of a larger image, whose borders lie elsewhere; measure the whole image")
     made = block.get("pipeline", {}).get("digest")
     if made != pipeline.digest:
         raise MismatchError(
