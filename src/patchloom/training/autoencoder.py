@@ -21,7 +21,8 @@ from patchloom.training.ema import channels_last
 from patchloom.training.planes import Planes
 from patchloom.training.views import VIEWS, lay
 
-_VALIDATION_CROPS = 64
+_VALIDATION_CROPS = 64  # at most
+_SHOWN = 8  # of them, in a picture
 _SPREAD = 1e-4  # keeps the division by a channel's deviation finite
 
 
@@ -71,7 +72,7 @@ class AutoencoderTask:
             "val/psnr": _psnr(decoded, self.held_out),
             f"val/psnr_bicubic{network.factor}": _psnr(bicubic, self.held_out),
         }
-        return figures, {"val/pairs": _pairs(self.held_out[:8], decoded[:8])}
+        return figures, {"val/pairs": _pairs(self.held_out[:_SHOWN], decoded[:_SHOWN])}
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
         """Write the averaged weights to `folder/autoencoder`, the constants measured on the training data."""
@@ -90,9 +91,15 @@ class AutoencoderTask:
 
 @torch.no_grad()
 def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: int = 512, side: int = 256) -> None:
-    """Set the latents' mean and deviation from crops of the training pixels, spread over the planes by area."""
+    """Set the latents' mean and deviation from crops of the training pixels, spread over the planes by area.
+
+    `crops` is how many at most; a small dataset is told by fewer.
+    """
     generator = torch.Generator(pixels.values.device).manual_seed(0)
-    area = (pixels.height * pixels.width).float()
+    shorter = pixels.height.minimum(pixels.width)
+    side = min(side, int(shorter.max()) // network.factor * network.factor)
+    crops = min(crops, _enough(pixels, side))
+    area = torch.where(shorter >= side, pixels.height * pixels.width, 0).float()
     plane = torch.multinomial(area, crops, replacement=True, generator=generator)
     y, x = _places(pixels, plane, side, generator)
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
@@ -118,6 +125,11 @@ def _places(pixels: Planes, plane: Tensor, side: int, generator: torch.Generator
     y = (place[0] * (pixels.height[plane] - side + 1).clamp(min=1)).long()
     x = (place[1] * (pixels.width[plane] - side + 1).clamp(min=1)).long()
     return y, x
+
+
+def _enough(pixels: Planes, side: int) -> int:
+    """Crops that cover planes four times, and at least a row of a picture."""
+    return max(_SHOWN, int(4 * (pixels.height * pixels.width).sum()) // side**2)
 
 
 def _standardised_by_batch(raw: Tensor) -> Tensor:
@@ -157,9 +169,10 @@ def _pixels(dataset: Dataset, side: int, device: torch.device) -> tuple[Planes, 
 def _validation(dataset: Dataset, device: torch.device) -> Tensor:
     """Crops of 256 px, evenly spread over the validation plots; training plots where there are none."""
     pixels = dataset.pack("val" if dataset.plots("val") else "train", ["pixels"], device)
-    number = torch.arange(_VALIDATION_CROPS, device=device)
+    count = min(_VALIDATION_CROPS, _enough(pixels, 256))
+    number = torch.arange(count, device=device)
     plane = number % len(pixels)
-    step = (number // len(pixels) + 1) / (_VALIDATION_CROPS // len(pixels) + 2)
+    step = (number // len(pixels) + 1) / (count // len(pixels) + 2)
     y = ((pixels.height[plane] - 256).clamp(min=0) * step).long()
     x = ((pixels.width[plane] - 256).clamp(min=0) * (1 - step)).long()
     return pixels.crops(plane, y, x, 256, 256)
