@@ -93,8 +93,8 @@ VERBS: dict[str, Verb] = {
     "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
-    "vary": Verb("Make variations of labelled images, to train with.", _vary),
-    "import": Verb("Bring a latent-diffusion checkpoint of others here.", _import),
+    "vary": Verb("Make variations of labelled images, each from its own embeddings.", _vary),
+    "import": Verb("Bring a latent-diffusion checkpoint of the official layout here.", _import),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 
