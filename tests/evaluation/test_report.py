@@ -166,3 +166,11 @@ def test_an_infinite_psnr_is_absent_and_its_ssim_is_not() -> None:
     over = entries[-1]
     assert isinstance(over, Figure)
     assert over.estimate.value == pytest.approx(0.4)
+
+
+def test_what_holds_in_two_spaces_is_said_once() -> None:
+    other = FeatureSpace("other", "sha256:" + "cd" * 32, 30, "none")
+    entries = [Figure("frechet_axes", ESTIMATE, space, (REAL, MADE)) for space in (SPACE, other)]
+    lines = table(report("two spaces", entries)).splitlines()
+    assert sum(line.startswith("frechet_axes:") for line in lines) == 1
+    assert "! frechet_axes: biased upward" in lines

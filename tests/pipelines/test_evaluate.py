@@ -71,6 +71,7 @@ def test_figures_say_their_n_and_floor(finished: tuple[Path, Evaluation]) -> Non
     assert patches.estimate.n == (min(halves), min(halves))
     assert patches.estimate.floor is not None
     assert patches.estimate.floor.value > 0
+    assert patches.estimate.floor.what == "half A of the real fields against half B"
     assert f"{halves[0]} patches of 64 px in half A, {halves[1]} in half B" in evaluation.report.notes[0]
     assert "tiny conditioned the pipeline: it is no judge by itself" in evaluation.report.notes
     assert [slide.group for slide in evaluation.slides] == ["patient3", "patient4", "patient5"]

@@ -72,7 +72,7 @@ def table(made: Report) -> str:
     lines = [made.title, "", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), ""]
     lines += [f"space {key}: {s.network}, {s.digest}, {s.dim}-d, {s.resizer}" for s, key in spaces.items()]
     lines += [f"side {key}: {side.name}, {side.n} images, codec {side.codec}" for side, key in sides.items()]
-    lines += [*_footnotes(made)]
+    lines += dict.fromkeys(_footnotes(made))  # what holds in every space is said once
     return "\n".join(lines) + "\n"
 
 
@@ -120,4 +120,4 @@ def _shared_warnings(made: Report) -> dict[str, list[str]]:
     for figure in made.figures:
         for warning in figure.estimate.warnings:
             found.setdefault(warning, []).append(figure.name)
-    return found
+    return {warning: list(dict.fromkeys(names)) for warning, names in found.items()}

@@ -36,6 +36,7 @@ from patchloom.rasters.rescaled import Rescaled
 from patchloom.training.manifest import Entry as Slide
 
 NO_LARGE = "no held-out slide is large enough for a large image"
+HALVES = "half A of the real fields against half B"
 NO_TRAINING = "no training images were given"
 RATIOS = ("frechet_axes", "frechet", "kernel")
 
@@ -139,7 +140,7 @@ def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder) -> Iterator[
 
     def against(synthetic: Features, prefix: str) -> list[Entry]:
         found = compare(reference, synthetic, training=axes, source=source, effort=measuring.effort)
-        return [replace(one, name=f"{prefix}: {one.name}") for one in found]
+        return [_told(one, prefix) for one in found]
 
     yield from against(made, "patches")
     yield from against(seen(sets.back), "autoencoder")
@@ -150,6 +151,15 @@ def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder) -> Iterator[
         yield from crops
         yield from _ratios(crops, alike)
     yield from _memorised(axes, reference, made)
+
+
+def _told(found: Entry, prefix: str) -> Entry:
+    """An entry under the name of its images, with what its floor is here."""
+    name = f"{prefix}: {found.name}"
+    if isinstance(found, Absent) or found.estimate.floor is None:
+        return replace(found, name=name)
+    floor = replace(found.estimate.floor, what=HALVES)
+    return replace(found, name=name, estimate=replace(found.estimate, floor=floor))
 
 
 def _ratios(crops: Sequence[Entry], alike: Sequence[Entry]) -> Iterator[Entry]:
