@@ -14,12 +14,12 @@ from tests.importers.recorded import folder, model, needed
 from patchloom.cli.import_ import import_
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.geometry import Box
-from patchloom.importers.blended import BlendedDecode
 from patchloom.importers.folder import RECORD, Facts, load_imported, save_imported
 from patchloom.importers.official import How, default_run, official_run, patch
-from patchloom.importers.scene import SlerpScene
+from patchloom.loom.blended import BlendedDecode
 from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.loom.run import figures
+from patchloom.loom.slerp import SlerpScene
 
 pytestmark = needed
 

@@ -21,12 +21,12 @@ from patchloom.diffusion.samplers import ddim, plms, run
 from patchloom.diffusion.stage import Stage
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame
-from patchloom.importers.blended import BlendedDecode, bell
 from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpoint
 from patchloom.importers.ldm_names import stage_names, to_ours, unet_names
 from patchloom.importers.official import How, float32_table, official_run
-from patchloom.importers.scene import SlerpScene, slerp
+from patchloom.loom.blended import BlendedDecode, bell
 from patchloom.loom.orders import weave_canvas, weave_parts
+from patchloom.loom.slerp import SlerpScene, slerp
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 from patchloom.weights import load_exactly

@@ -27,10 +27,10 @@ from patchloom.fields.noise import Noise
 from patchloom.fields.views import Scaled
 from patchloom.geometry import Frame
 from patchloom.importers.latent_diffusion import LatentDiffusion
-from patchloom.importers.scene import SlerpScene
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run
+from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_tokens import TokenCondition
 
 STEPS, SCALE = 50, 4.0

@@ -14,7 +14,7 @@ from patchloom.errors import InputError
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.spec import EncoderSpec
-from patchloom.importers.scene import SlerpScene, slerp
+from patchloom.loom.slerp import SlerpScene, slerp
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 
 DIM = 5
