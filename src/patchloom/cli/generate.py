@@ -102,7 +102,7 @@ def generate(
     from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.edit import open_edit
     from patchloom.pipelines.generate import Settings, size_of
-    from patchloom.pipelines.image_file import estimate, generate_file
+    from patchloom.pipelines.image_file import calibrate, estimate, generate_file
     from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.workers import hire
 
@@ -138,6 +138,9 @@ def generate(
                     rows=counted(bar("write"), height),
                 )
     facts = {"pixel_size": str(loaded.pixel_size), "size_px": [height, width], **_counts(cost)}
+    if dry_run:
+        ahead = calibrate(loaded, grid, settings, only=only, edit=edit)
+        facts |= {"peak_memory_bytes": ahead.peak_memory_bytes, "seconds": round(ahead.seconds, 1)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)
 

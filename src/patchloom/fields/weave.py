@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any, Protocol, TypeAlias
 
@@ -50,6 +51,11 @@ Job: TypeAlias = tuple[Sequence[Window], NDArray[Any]]
 class Crew(Protocol):
     """Whoever does the work of a weave's batches: this process, or others."""
 
+    @property
+    def portion(self) -> int | None:
+        """How many windows of a batch go through a network at once since memory ran out; None while it has not."""
+        ...
+
     def __call__(self, key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
         """Each job's windows with `work`'s answers for them, in any order.
 
@@ -59,9 +65,18 @@ class Crew(Protocol):
         ...
 
 
-def alone(key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
+@dataclass(frozen=True, slots=True)
+class Alone:
     """The crew of one: this process, job by job."""
-    return ((windows, work(windows, arrays)) for windows, arrays in jobs)
+
+    portion: None = None
+
+    def __call__(self, key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
+        """Each job's windows with `work`'s answers for them."""
+        return ((windows, work(windows, arrays)) for windows, arrays in jobs)
+
+
+alone = Alone()
 
 
 def weave(

@@ -60,6 +60,7 @@ class Denoise(Generic[C]):
     dtype: torch.dtype = torch.float32  # of the condition; the image is given in float32, networks round it themselves
     background: Background | None = None
     kept: Kept | None = None
+    planes: int = 1  # of the states that come in
 
     def frame(self, source: Frame) -> Frame:
         """The state after the last stage, float32."""

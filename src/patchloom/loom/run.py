@@ -111,6 +111,7 @@ def works(run: Run[C]) -> dict[str, Denoise[C]]:
             dtype=run.dtype,
             background=run.background,
             kept=run.kept,
+            planes=run.stages[number * run.plan.sync - 1].planes if number else 1,
         )
         for number, stages in enumerate(run.meetings)
     }

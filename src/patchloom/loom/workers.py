@@ -23,6 +23,7 @@ import torch
 
 from patchloom.errors import CapacityError, InputError
 from patchloom.fields.weave import Job, Work
+from patchloom.loom.memory import Sparing
 
 Recipe: TypeAlias = Callable[[int], Mapping[str, Work]]
 """A worker's number to the works of a run by their keys. It is pickled; it runs once in each worker."""
@@ -56,6 +57,7 @@ class Workers:
     def __init__(self, count: int, recipe: Recipe) -> None:
         if count < 1:
             raise InputError(f"a crew has at least one worker, not {count}")
+        self._portion: int | None = None
         self._recipe = recipe
         self._threads = max(1, (os.cpu_count() or 1) // count)
         self._workers = [self._hired(number) for number in range(count)]
@@ -64,6 +66,11 @@ class Workers:
     def processes(self) -> list[int]:
         """The process ids, by the worker's number."""
         return [worker.process.pid or 0 for worker in self._workers]
+
+    @property
+    def portion(self) -> int | None:
+        """The smallest portion of a batch that some worker had to take; None where memory was enough."""
+        return self._portion
 
     def __call__(self, key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
         """Each job's windows with the answers for them, as they come."""
@@ -130,7 +137,10 @@ class Workers:
         worker.task = None
         if isinstance(answer, BaseException):
             raise answer
-        return task.job[0], answer
+        values, portion = answer
+        if portion is not None:
+            self._portion = min(portion, self._portion or portion)
+        return task.job[0], values
 
     def _replace(self, worker: _Worker) -> None:
         _dismissed(worker)
@@ -173,10 +183,11 @@ def _serve(pipe: Connection, recipe: Recipe, number: int, threads: int) -> None:
             pipe.recv()
             pipe.send(error)
             return
+        sparing = Sparing()
         while True:
             key, (windows, arrays) = pipe.recv()
             try:
-                answer: object = works[key](windows, arrays)
+                answer: object = (sparing.answer(key, works[key], windows, arrays), sparing.portion)
             except Exception as error:
                 answer = error
             pipe.send(answer)

@@ -17,7 +17,7 @@ from patchloom.diffusion.stage import Stage
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
-from patchloom.fields.weave import Crew, alone
+from patchloom.fields.weave import Crew
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.decode import decode_field, latents_under, tiles
@@ -25,6 +25,7 @@ from patchloom.loom.denoise import Background
 from patchloom.loom.figures import Figures, guided_evaluations
 from patchloom.loom.keep import Patched
 from patchloom.loom.latents import read_latents, write_latents
+from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas, weave_down, weave_region
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run, figures
@@ -108,7 +109,7 @@ def generate(
     save: Path | None = None,
     store: Store | None = None,
     order: Order | None = None,
-    crew: Crew = alone,
+    crew: Crew | None = None,
     progress: Advance | None = None,
 ) -> Image:
     """The image that a grid describes, made while its pixels are read from top to bottom.
@@ -118,17 +119,18 @@ def generate(
 
     `order` is how the canvas is made: all of it stage by stage, or in bands as the reader goes down; small canvases
     take the first, large ones the second. Both give the same pixels. `progress` hears of finished windows; in bands
-    they are made while pixels are read. `crew` are those who evaluate.
+    they are made while pixels are read. `crew` are those who evaluate; None is this process, in smaller portions
+    where memory runs out, as the provenance then says.
 
     Raises GeometryError for a region outside the image, InputError for parts that exclude one another, and what
     `plan_run` raises.
     """
-    settings = settings or Settings()
+    settings, crew = settings or Settings(), crew or Sparing()
     run = plan_run(pipeline, grid, settings, edit)
     part = part_of(pipeline, run, only, edit)
     counted = figures(run, pipeline.record.factor, part)
-    told = provenance(pipeline, grid, settings, counted, only, edit)
     latents = _finished(run, part, store, order, crew, progress)
+    told = provenance(pipeline, grid, settings, counted, only, edit, crew.portion)
     if save is not None:
         write_latents(latents, save, told)
         latents = read_latents(save)
@@ -213,8 +215,12 @@ def provenance(
     counted: Figures,
     only: Box | None = None,
     edit: Edit | None = None,
+    portion: int | None = None,
 ) -> dict[str, Any]:
-    """Where an image comes from: enough to make it again. No clock, no name of a machine."""
+    """Where an image comes from: enough to make it again. No clock, no name of a machine.
+
+    `portion` is how many windows of a batch went through the network at once after memory ran out.
+    """
     parts = {} if only is None else {"only_xywh": [only.x, only.y, only.width, only.height]}
     return {
         "synthetic": True,
@@ -231,6 +237,7 @@ def provenance(
         "network_evaluations": counted.network_evaluations,
         **parts,
         **({} if edit is None else {"edit": edit.provenance}),
+        **({} if portion is None else {"batch_portion": portion}),
     }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from patchloom.errors import InputError, MismatchError
 from patchloom.fields.directory import DirectoryStore, delete_store
-from patchloom.fields.weave import Crew, alone
+from patchloom.fields.weave import Crew
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.figures import Figures
+from patchloom.loom.forecast import Forecast, forecast
+from patchloom.loom.memory import Sparing
 from patchloom.loom.run import figures
 from patchloom.pipelines.edit import Edit, latents_beside
 from patchloom.pipelines.generate import Advance, Image, Settings, generate, part_of, plan_run, provenance, write
@@ -27,7 +30,7 @@ def generate_file(
     edit: Edit | None = None,
     save_latents: bool = False,
     work: Path | None = None,
-    crew: Crew = alone,
+    crew: Crew | None = None,
     compression: Compression | None = None,
     quality: int = 90,
     windows: Advance | None = None,
@@ -41,24 +44,19 @@ def generate_file(
     what a later edit needs as `NAME.latents` beside `path`.
     Raises what `generate` and `write` raise; MismatchError where `work` holds a run with other settings.
     """
-    settings = settings or Settings()
+    settings, crew = settings or Settings(), crew or Sparing()
     if only is not None and save_latents:
         raise InputError("latents are kept of whole images: leave out either the part to make alone, or keeping them")
     folder = work or path.with_name(f".{path.name}.work")
     cost = estimate(pipeline, grid, settings, only=only, edit=edit)
+    making = partial(generate, pipeline, grid, settings, only=only, edit=edit, crew=crew)
+    saved = latents_beside(path) if save_latents else None
     with _store(folder, provenance(pipeline, grid, settings, cost, only, edit)) as store:
-        image = generate(
-            pipeline,
-            grid,
-            settings,
-            only=only,
-            edit=edit,
-            save=latents_beside(path) if save_latents else None,
-            store=store,
-            crew=crew,
-            progress=windows,
-        )
+        image = making(save=saved, store=store, progress=windows)
         write(image, path, compression=compression, quality=quality, progress=rows)
+        if image.provenance.get("batch_portion") != crew.portion:  # memory ran out while the picture was written
+            image = making(save=saved, store=store)
+            write(image, path, compression=compression, quality=quality)
     delete_store(folder)
     return image
 
@@ -74,6 +72,19 @@ def estimate(
     """What a run will cost, without running it; of a part or an edit, what that costs."""
     run = plan_run(pipeline, grid, settings, edit)
     return figures(run, pipeline.record.factor, part_of(pipeline, run, only, edit))
+
+
+def calibrate(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    settings: Settings,
+    *,
+    only: Box | None = None,
+    edit: Edit | None = None,
+) -> Forecast:
+    """How long a run will take and how much memory, from a batch of each kind."""
+    run = plan_run(pipeline, grid, settings, edit)
+    return forecast(run, pipeline.autoencoder, part_of(pipeline, run, only, edit))
 
 
 def _store(folder: Path, manifest: dict[str, object]) -> DirectoryStore:

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from patchloom.errors import MismatchError
-from patchloom.fields.weave import Crew, Work, alone
+from patchloom.fields.weave import Crew, Work
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.decode import BATCH, KEY, Decode
+from patchloom.loom.memory import Sparing
 from patchloom.loom.run import works
 from patchloom.loom.workers import Workers
 from patchloom.pipelines.edit import Edit, open_edit
@@ -58,7 +59,7 @@ def hire(
     `name` is what `pipeline` was loaded by, `keep` the image to edit and its region.
     """
     if count is None:
-        yield alone
+        yield Sparing()
         return
     recipe = Recipe(name, pipeline.digest, grid, settings, pipeline.device, pipeline.dtype, keep)
     with Workers(count, recipe) as crew:
