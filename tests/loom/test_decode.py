@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from patchloom.errors import InputError
 from patchloom.fields.field import ArrayField, Field
 from patchloom.geometry import Box, PixelSize
 from patchloom.loom.decode import decode_field
@@ -91,7 +90,30 @@ def test_the_frame_says_what_the_pixels_are() -> None:
     assert frame.pixel_size == PixelSize(5e-7)
 
 
-def test_a_decoder_that_sees_the_whole_picture_needs_a_margin() -> None:
-    with pytest.raises(InputError, match="margin"):
-        decode_field(LATENTS, Convolutions(receptive_field=None))
-    decode_field(LATENTS, Convolutions(receptive_field=None), margin=4)
+class Tinted(Convolutions):
+    """A decoder whose answer is one colour: the mean of all that it sees."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.shapes.append(latents.shape)
+        colour = (127.5 + 400 * latents.mean(dim=(1, 2, 3))).clamp(0, 255).round().to(torch.uint8)
+        height, width = (side * self.factor for side in latents.shape[2:])
+        return colour[:, None, None, None].expand(-1, 3, height, width)
+
+
+def test_tiles_of_a_decoder_that_sees_the_whole_tile_fade_into_one_another() -> None:
+    tinted = Tinted(receptive_field=None)
+    pixels = decode_field(LATENTS, tinted, tile=16)
+    made = pixels.read(pixels.frame.box).astype(int)
+    steps = max(np.abs(np.diff(made, axis=axis)).max() for axis in (1, 2))
+    assert steps <= np.ptp(made) * np.pi / 16 + 1  # the steepest slope of Hann's window, and rounding
+    assert np.ptp(made) > 40
+    hard = decode_field(LATENTS, tinted, tile=16, margin=4)
+    assert np.abs(np.diff(hard.read(hard.frame.box).astype(int), axis=2)).max() > 2 * steps
+
+
+def test_a_tile_that_fades_is_decoded_once_by_a_reader_that_goes_down() -> None:
+    tinted = Tinted(receptive_field=None)
+    pixels = decode_field(LATENTS, tinted, tile=16, batch=1)
+    for y in range(0, pixels.frame.height, 3):
+        pixels.read(Box(y, 0, 3, pixels.frame.width))
+    assert len(tinted.shapes) == len(pixels.lattice)

@@ -92,7 +92,7 @@ class FirstStage(nn.Module):
         """The number of the nearest code (squared distance, the first of equals) of raw latents: (b, h, w)."""
         if self.codebook is None:
             raise InputError("a KL first stage has no codebook")
-        codes = self.codebook.weight
+        codes = self.codebook.weight.to(raw)  # rounded codes are looked for in float32: the nearest is soon another
         rows = raw.movedim(1, -1).reshape(-1, self.shape.channels)
         found = [
             torch.argmin((part**2).sum(1, keepdim=True) + (codes**2).sum(1) - 2 * part @ codes.T, dim=1)
@@ -107,9 +107,10 @@ class FirstStage(nn.Module):
         return self.codebook(self.nearest(raw)).movedim(-1, 1)  # type: ignore[no-any-return]
 
     def pixels(self, latents: Tensor, *, quantise: bool = True) -> Tensor:
-        """Latents as they leave `encode` to float (b, 3, H, W), about [-1, 1]."""
-        raw = latents / self.shape.scale + self.shape.shift
-        return self.decoder(self.from_latents(self.quantised(raw) if quantise else raw))  # type: ignore[no-any-return]
+        """Latents as they leave `encode` to float (b, 3, H, W), about [-1, 1]; codes are looked for in float32."""
+        raw = latents.float() / self.shape.scale + self.shape.shift
+        given = self.quantised(raw) if quantise else raw
+        return self.decoder(self.from_latents(given.to(self._dtype)))  # type: ignore[no-any-return]
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, h * factor, w * factor) to float32 (b, channels, h, w). Raises InputError for other pixels."""
@@ -123,7 +124,7 @@ class FirstStage(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, channels, h, w) to uint8 (b, 3, h * factor, w * factor), rounded."""
-        pixels = self.pixels(latents.to(self._dtype)).float()
+        pixels = self.pixels(latents).float()
         return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
     @property

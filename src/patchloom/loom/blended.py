@@ -68,9 +68,9 @@ class BlendedDecode:
         return self._tiles[index]
 
     def _decoded(self, box: Box) -> NDArray[np.float32]:
-        weight = self._autoencoder.from_latents.weight
+        device = self._autoencoder.from_latents.weight.device
         with torch.no_grad():
-            latents = torch.from_numpy(self._latents.read(box)[None]).to(weight.device, weight.dtype)
+            latents = torch.from_numpy(self._latents.read(box)[None]).to(device)
             pixels = self._autoencoder.pixels(latents)[0].float().cpu()
         return pixels.numpy()
 

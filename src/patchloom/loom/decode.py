@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import pi, sin
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from patchloom.autoencoders.autoencoder import Autoencoder
-from patchloom.errors import InputError
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.weave import Crew, Weave, alone, weave
@@ -66,30 +66,31 @@ def decode_field(
     """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
 
     A tile is decoded with `margin` latents around it, the decoder's receptive field unless given, so a pixel does not
-    depend on the tile that it lies in. Tile borders lie at multiples of `tile * factor` pixels. Without a store, the
-    last two rows of tiles are kept: a reader that goes down the picture decodes every pixel once.
-
-    Raises InputError for a decoder without a bounded receptive field where no margin is given.
+    depend on the tile that it lies in. Where there is neither, tiles overlap and fade into one another; see `tiles`.
+    Without a store, the rows of tiles that a reader on its way down the picture comes back to are kept: every tile is
+    decoded once.
     """
     work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
     reach = autoencoder.receptive_field if margin is None else margin
     lattice = tiles((latents.frame.height, latents.frame.width), reach, tile)
-    longest = max(span.core_stop - span.core_start for span in lattice.rows) * autoencoder.factor
-    row_bytes = 3 * longest * latents.frame.width * autoencoder.factor
-    return weave(latents, lattice, work, store or MemoryStore(limit_bytes=2 * row_bytes), KEY, crew=crew)
+    kept = store or MemoryStore(limit_bytes=_room(lattice, autoencoder.factor))
+    return weave(latents, lattice, work, kept, KEY, crew=crew)
 
 
 def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE) -> Lattice:
     """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one.
 
-    Raises InputError where the reach is None: unbounded.
+    Where the reach is None, no halo makes tiles exact: the decoder's norms or attention are over all that it sees, and
+    every tile has a tint of its own. Such tiles lie half a tile apart and are blended, so that tints have no border.
     """
     if reach is None:
-        raise InputError(
-            "this decoder's answer depends on the whole picture (normalisation or attention over space), so no halo "
-            "makes its tiles exact; give a margin in latents, and look at the tint of the tiles"
-        )
+        return replace(plan.average(shape, tile, max(tile // 2, 1)), profile=fading(tile))
     return plan.halo(shape, tile + 2 * reach, tile)
+
+
+def fading(tile: int) -> tuple[float, ...]:
+    """Weights of a tile's rows or columns: Hann's window, which falls to nothing and half a tile apart sums to 1."""
+    return tuple(sin(pi * (k + 0.5) / tile) ** 2 for k in range(tile))
 
 
 def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
@@ -99,3 +100,12 @@ def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
     seen = [lattice.window(index).box for index in lattice.meeting(box)]
     top, left = min(one.y for one in seen), min(one.x for one in seen)
     return Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)
+
+
+def _room(lattice: Lattice, factor: int) -> int:
+    """Bytes of the rows of tiles that meet in one row of pixels, and of one more."""
+    rows = lattice.rows
+    deep = max(sum(one.core_start <= row.core_start < one.core_stop for one in rows) for row in rows)
+    height = max(span.core_stop - span.core_start for span in rows)
+    width = sum(span.core_stop - span.core_start for span in lattice.cols)
+    return 3 * height * width * factor**2 * (deep + 1)
