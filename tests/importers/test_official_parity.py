@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tests.importers.recorded import arrays, below, folder, model, needed, off, ruled
 from torch import Tensor
 
-import patchloom.loom.denoise
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import ddpm_spaced
@@ -192,6 +191,7 @@ class RecordedNoise:
     draws: tuple[NDArray[np.float32], ...] = ()
 
     def __init__(self, seed: int, stream: int, frame: Frame) -> None:
+        self.frame = frame
         self.values = self.draws[1 + stream]
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -204,13 +204,12 @@ def large_image(name: str, stride: int, steps: int, monkeypatch: pytest.MonkeyPa
     generator = np.random.RandomState(1234)  # the recorded runs drew from it
     draws = tuple(generator.standard_normal((1, 3, 32, 48)).astype(np.float32)[0] for _ in range(2 + steps))
     monkeypatch.setattr(RecordedNoise, "draws", draws)
-    monkeypatch.setattr(patchloom.loom.denoise, "Noise", RecordedNoise)
     own = model(name)
     top = float(float32_table(own.spec.parametrisation.label)[-1])
     start = ArrayField(file["noise_0"][0].numpy() + np.float32(top) * file["noise_1"][0].numpy())
     scene = SlerpScene.lattice(file["grid"].numpy(), 16, own.embedder)
     whole = official_run(own, scene, (32, 48), How(core=stride, batch=15), start)
-    part = replace(whole, stages=whole.stages[:steps])
+    part = replace(whole, stages=whole.stages[:steps], noise=RecordedNoise)
     after = 0.0 if steps == 50 else whole.stages[steps].sigma
     return torch.from_numpy(weave_canvas(part).read(Box(0, 0, 32, 48)))[None], after
 
@@ -235,7 +234,6 @@ def test_a_part_of_the_official_size(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.RandomState(4321)  # the recorded runs drew from it
     draws = tuple(generator.standard_normal((1, 3, 256, 256)).astype(np.float32)[0] for _ in range(3))
     monkeypatch.setattr(RecordedNoise, "draws", draws)
-    monkeypatch.setattr(patchloom.loom.denoise, "Noise", RecordedNoise)
     top = np.float32(float32_table(own.spec.parametrisation.label)[-1])
     scene = SlerpScene.lattice(file["grid4x4"].numpy().reshape(4, 4, -1), 64, own.embedder)
     whole = official_run(
@@ -243,7 +241,7 @@ def test_a_part_of_the_official_size(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     told_as = whole.scene.condition([window.box for window in whole.lattices[0]])
     assert off(told_as.tokens, file["win_tokens"]) < PIECE
-    found = weave_parts(replace(whole, stages=whole.stages[:1])).read(Box(112, 112, 32, 32))
+    found = weave_parts(replace(whole, stages=whole.stages[:1], noise=RecordedNoise)).read(Box(112, 112, 32, 32))
     assert off(found / np.sqrt(1 + whole.stages[1].sigma ** 2), file["x_after_1_crop"][0]) < PIECE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ from patchloom.diffusion.denoiser import Denoiser
 from patchloom.diffusion.stage import Stage, State
 from patchloom.diffusion.windows import Scene
 from patchloom.errors import GeometryError
+from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame, Window
 from patchloom.loom.keep import Kept
 
 C = TypeVar("C", bound=Condition)
+NoiseOf: TypeAlias = Callable[[int, int, Frame], Field]
+"""Seed, stream and frame to standard normals: 0 is what a run starts from, 1 + k what stage k adds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +64,7 @@ class Denoise(Generic[C]):
     background: Background | None = None
     kept: Kept | None = None
     planes: int = 1  # of the states that come in
+    noise: NoiseOf = Noise
 
     def frame(self, source: Frame) -> Frame:
         """The state after the last stage, float32."""
@@ -105,5 +109,5 @@ class Denoise(Generic[C]):
         return lambda x, sigma: self.denoiser(x, x.new_full((len(x),), sigma), condition).to(x.dtype)
 
     def _noise(self, number: int, windows: Sequence[Window]) -> Tensor:
-        noise = Noise(self.seed, 1 + number, self.latents)
+        noise = self.noise(self.seed, 1 + number, self.latents)
         return torch.from_numpy(np.stack([noise.read(window.box) for window in windows])).to(self.device)

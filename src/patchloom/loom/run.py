@@ -20,7 +20,7 @@ from patchloom.fields.stores import Store
 from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import Box, Frame, Lattice
-from patchloom.loom.denoise import Background, Denoise, is_idle
+from patchloom.loom.denoise import Background, Denoise, NoiseOf, is_idle
 from patchloom.loom.figures import Figures, cone, count, one_evaluation
 from patchloom.loom.keep import Kept, Noised
 from patchloom.loom.plan import Plan
@@ -50,6 +50,7 @@ class Run(Generic[C]):
     evaluations: Callable[[float], int] = one_evaluation  # that the denoiser makes for a window at a noise level
     start: Field | None = None  # an image at the noise level of the first stage; pure noise where there is none
     kept: Kept | None = None  # an earlier canvas of which a region alone is made anew
+    noise: NoiseOf = Noise  # by place; others where recorded draws are to be repeated
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -112,6 +113,7 @@ def works(run: Run[C]) -> dict[str, Denoise[C]]:
             background=run.background,
             kept=run.kept,
             planes=run.stages[number * run.plan.sync - 1].planes if number else 1,
+            noise=run.noise,
         )
         for number, stages in enumerate(run.meetings)
     }
@@ -121,7 +123,7 @@ def first_field(run: Run[C]) -> Field:
     """What the first meeting's windows see: noise of the first stage's level, over what is kept where something is."""
     if run.start is not None:
         return run.start
-    noise = Scaled(Noise(run.seed, 0, replace(run.latents, dtype="float32")), run.stages[0].sigma)
+    noise = Scaled(run.noise(run.seed, 0, replace(run.latents, dtype="float32")), run.stages[0].sigma)
     return noise if run.kept is None else Noised(noise, run.kept)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.samplers import run as run_stages
 from patchloom.evaluation.patches import UInt8
-from patchloom.fields.noise import Noise
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.run import Run
@@ -44,5 +43,5 @@ def _made(pipeline: Pipeline, run: Run[GridCondition], windows: Sequence[Box]) -
 
 
 def _noise(run: Run[Any], windows: Sequence[Box], stream: int) -> Tensor:
-    noise = Noise(run.seed, stream, run.latents)
+    noise = run.noise(run.seed, stream, run.latents)
     return torch.from_numpy(np.stack([noise.read(window) for window in windows])).to(run.device)
