@@ -21,10 +21,11 @@ from patchloom.geometry import Lattice, Span
 Kind = Literal["halo", "shift", "average"]
 Profile = Literal["uniform", "gaussian"]
 
-# The two-dimensional golden ratio (Roberts 2018, "R2"), 1/g and 1/g^2 with g^3 = g + 1, as integers of 32 bits: the
-# same borders on every machine.
+# How far borders move between meetings, in cores: sqrt 2 - 1 down and the golden section, (sqrt 5 - 1) / 2, across, as
+# integers of 32 bits: the same borders on every machine. Multiples of a badly approximable number spread evenly and
+# come back near a line late; of those tried with the exact oracle (docs/benchmarks.md) these two leave least of a seam.
 _ONE = 1 << 32
-_STEPS = (3242174889, 2447445414)
+_STEPS = (1779033703, 2654435769)
 
 
 def halo(

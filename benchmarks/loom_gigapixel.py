@@ -1,0 +1,154 @@
+"""A large canvas through the whole engine to a real pyramid, with a denoiser that costs next to nothing.
+
+    python benchmarks/loom_gigapixel.py --side 32768 --out /tmp/gigapixel
+    python benchmarks/loom_gigapixel.py --side 4096 --side 8192 --side 16384 --side 32768 --out /tmp/gigapixel
+
+For each side, in a process of its own: seconds, megapixels a second, the largest anonymous memory (RssAnon, which
+does not count mapped pages) and the file's size; for several sides also the exponent of time in area, fitted over
+their logarithms. The denoiser is the exact one for independent Gaussian latents, the decoder repeats latents: what is
+measured is the engine, the store, the noise and the pyramid. `--store` keeps states on disk, as `generate` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchloom.diffusion.levels import karras
+from patchloom.diffusion.samplers import dpmpp_2m
+from patchloom.fields.directory import DirectoryStore, delete_store
+from patchloom.fields.field import Field
+from patchloom.geometry import Frame, PixelSize
+from patchloom.loom.decode import decode_field
+from patchloom.loom.orders import weave_down
+from patchloom.loom.plan import Plan
+from patchloom.loom.run import Run
+from patchloom.pyramids.image import write_image
+from patchloom.testing.gaussian import FlatScene, GaussianDenoiser, Means
+
+FACTOR, CHANNELS = 8, 4
+
+
+class Repeat:
+    """A decoder that shows three channels of each latent as a square of pixels."""
+
+    factor, channels, receptive_field = FACTOR, CHANNELS, 1
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Nothing is encoded here."""
+        raise NotImplementedError("the gigapixel benchmark only decodes")
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (b, 4, h, w) to uint8 (b, 3, 8 h, 8 w)."""
+        shown = (latents[:, :3] * 40 + 128).clamp(0, 255).to(torch.uint8)
+        return shown.repeat_interleave(FACTOR, 2).repeat_interleave(FACTOR, 3)
+
+
+def run_of(height: int, width: int, window: int, core: int, steps: int) -> Run[Means]:
+    """A run over a canvas of that many pixels."""
+    latents = Frame(height // FACTOR, width // FACTOR, CHANNELS, "float32")
+    stages, plan = dpmpp_2m(karras(steps, 0.02, 20.0)), Plan.of("halo", window, core)
+    return Run(GaussianDenoiser(0.5), stages, FlatScene(), plan, latents, seed=1, batch=16)
+
+
+def make(height: int, width: int, window: int, core: int, steps: int, out: Path, stored: bool) -> dict[str, Any]:
+    """Make one picture, and say what it took."""
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    path, folder = out / f"{height}x{width}.tif", out / f"{height}x{width}.store"
+    run, peak = run_of(height, width, window, core, steps), Peak()
+    started = time.perf_counter()
+    if stored:
+        with DirectoryStore(folder, {"size": [height, width]}) as store:
+            _write(weave_down(run, store), path)
+        delete_store(folder)
+    else:
+        _write(weave_down(run, keep=256), path)
+    seconds = time.perf_counter() - started
+    return {
+        "height": height,
+        "width": width,
+        "seconds": round(seconds, 1),
+        "megapixels_per_second": round(height * width / seconds / 1e6, 2),
+        "peak_anonymous_mib": round(peak.stop() / 2**20),
+        "file_mib": round(path.stat().st_size / 2**20),
+    }
+
+
+def _write(latents: Field, path: Path) -> None:
+    pixels = decode_field(latents, Repeat(), pixel_size=PixelSize(5e-7))
+    write_image(pixels, path, quality=85, provenance={"synthetic": True})
+
+
+class Peak:
+    """Looks at this process's anonymous memory ten times a second."""
+
+    def __init__(self) -> None:
+        self._most = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """The most bytes that were seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._most
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.1):
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            (kib,) = (int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+            self._most = max(self._most, kib * 1024)
+
+
+def exponent(found: list[dict[str, Any]]) -> float:
+    """Of time in area."""
+    areas, times = (np.log([f(one) for one in found]) for f in (lambda o: o["height"] * o["width"], _seconds))
+    return float(np.polyfit(areas, times, 1)[0])
+
+
+def _seconds(one: dict[str, Any]) -> float:
+    return float(one["seconds"])
+
+
+def main() -> None:
+    """Make the pictures that were asked for, each in a process of its own, and print what they took as JSON."""
+    parser = argparse.ArgumentParser(description="A large canvas through the whole engine to a real pyramid.")
+    parser.add_argument("--side", type=int, action="append", help="of a square canvas in pixels; as often as given")
+    parser.add_argument("--height", type=int, help="of canvases that are not square")
+    parser.add_argument("--window", type=int, default=32, help="in latents")
+    parser.add_argument("--core", type=int, default=24, help="in latents")
+    parser.add_argument("--steps", type=int, default=14)
+    parser.add_argument("--store", action="store_true", help="keep states on disk")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    asked = parser.parse_args()
+    sides: list[int] = asked.side or [32768]
+    if len(sides) == 1:
+        height = asked.height or sides[0]
+        made = make(height, sides[0], asked.window, asked.core, asked.steps, asked.out, asked.store)
+        sys.stdout.write(json.dumps(made) + "\n")
+        return
+    rest = [f"--{name}={getattr(asked, name)}" for name in ("window", "core", "steps", "out")]
+    rest += ["--store"] * asked.store + ([f"--height={asked.height}"] if asked.height else [])
+    found = []
+    for side in sides:
+        command = [sys.executable, __file__, "--side", str(side), *rest]
+        found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        sys.stdout.write(json.dumps(found[-1]) + "\n")
+        sys.stdout.flush()
+    sys.stdout.write(json.dumps({"exponent_of_time_in_area": round(exponent(found), 3)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
