@@ -38,7 +38,7 @@ def task_of(config: AutoencoderTraining) -> AutoencoderTask:
 
 
 def test_it_learns_the_colours_and_leaves_standardised_latents(tmp_path: Path) -> None:
-    config = config_of(tmp_path, samples=1200)
+    config = config_of(tmp_path, samples=800)
     task = task_of(config)
     before = task.judge(task.module)[0]["val/psnr"]
     train_config(config, CPU)

@@ -55,7 +55,7 @@ def told(signs: torch.Tensor) -> GridCondition:
 
 
 def test_it_learns_to_follow_its_condition(tmp_path: Path) -> None:
-    config = config_of(tmp_path, samples=2400)
+    config = config_of(tmp_path, samples=1600)
     train_config(config, CPU)
     denoiser, _ = load_denoiser(tmp_path / "run" / "denoiser")
     signs = torch.tensor([[[1.0, 1], [1, 1]], [[-1, -1], [-1, -1]], [[1, -1], [1, -1]], [[1, 1], [-1, -1]]])

@@ -67,9 +67,9 @@ class ConvolutionalAutoencoder(nn.Module):
     @property
     def encoder_reach(self) -> int:
         """Latents around one whose pixels it depends on: a halo of so many makes encoding in tiles exact."""
-        fine_to_coarse = [2 * blocks + 2 for blocks in self.shape.encoder_blocks]  # the blocks and the way down
+        fine_to_coarse = [2 * blocks + 1 for blocks in self.shape.encoder_blocks]  # the blocks and the way down
         fine_to_coarse[0] += 1  # the convolution that reads the pixels
-        fine_to_coarse[-1] -= 2
+        fine_to_coarse[-1] -= 1  # from the coarsest level no way leads down
         return ceil(sum(reach / 2.0**level for level, reach in enumerate(reversed(fine_to_coarse))))
 
     def raw_latents(self, pixels: Tensor) -> Tensor:
@@ -135,7 +135,8 @@ class _Up(nn.Module):
         self.conv = nn.Conv2d(width, 4 * out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.conv(F.silu(x)), 2)
+        grown = F.pixel_shuffle(self.conv(F.silu(x)), 2)
+        return grown.contiguous(memory_format=torch.channels_last)  # a GPU leaves it in another order
 
 
 def _encoder(shape: ConvolutionalShape) -> nn.Sequential:

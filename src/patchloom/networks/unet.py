@@ -71,7 +71,7 @@ class UNet(nn.Module):
             x = blocks(x, fields[level])
             skips.append(x)
         for level in reversed(range(len(self.up))):
-            x = F.pixel_shuffle(self.grow[level](x), 2)
+            x = F.pixel_shuffle(self.grow[level](x), 2).contiguous(memory_format=torch.channels_last)
             x = self.up[level](torch.cat([x, skips[level]], dim=1), fields[level])
         return self.leave(x)  # type: ignore[no-any-return]
 
