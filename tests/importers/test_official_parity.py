@@ -16,13 +16,14 @@ from torch import Tensor
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import ddpm_spaced
+from patchloom.diffusion.official import float32_table
 from patchloom.diffusion.samplers import ddim, plms, run
 from patchloom.diffusion.stage import Stage
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame
 from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpoint
 from patchloom.importers.ldm_names import stage_names, to_ours, unet_names
-from patchloom.importers.official import How, float32_table, official_run
+from patchloom.importers.official import How, official_run
 from patchloom.loom.blended import BlendedDecode, bell
 from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.loom.slerp import SlerpScene, slerp

@@ -1,27 +1,24 @@
-"""The official large-image method, to the letter, and what its mathematics says instead.
+"""The official large-image method, to the letter, and what its mathematics says instead, for a model in memory.
 
-`official_run` keeps the official loop's habits, so that its published pictures can be made again:
-
-- the network is asked for timestep + 1, of which the last was never trained;
-- the noise added after a step has the variance of a single step of the beta table, though the jump is twenty;
-- the table is a running product in float32;
-- windows of a patch at a stride of a quarter, all averaged at each of 50 steps, guidance 4 (theirs is 1 + 3).
+`official_run` keeps the official loop's habits (`diffusion/official.py`), so that its published pictures can be made
+again: windows of a patch at a stride of a quarter, all averaged at each of 50 steps, guidance 4.
 
 `default_run` asks for the timestep that belongs to the noise, takes the table in float64, a solver of second order and
 windows with a halo on a moving lattice.
+
+A folder that `patchloom import` wrote runs either by `patchloom generate`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from patchloom.diffusion.guidance import guided
-from patchloom.diffusion.levels import Levels, ddpm_betas, ddpm_table, ddpm_uniform, official_canvas
-from patchloom.diffusion.parametrisation import NoiseLabel, Preconditioned
-from patchloom.diffusion.samplers import ddim, dpmpp_2m
+from patchloom.diffusion.levels import ddpm_table, ddpm_uniform
+from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
+from patchloom.diffusion.samplers import dpmpp_2m
 from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
 from patchloom.fields.views import Scaled
@@ -32,8 +29,6 @@ from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run
 from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_tokens import TokenCondition
-
-STEPS, SCALE = 50, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +43,6 @@ class How:
     batch: int = 8
 
 
-def float32_table(label: NoiseLabel) -> Levels:
-    """Sigma at each timestep from a running product in float32, as the official loop keeps it."""
-    betas = ddpm_betas(label.steps, label.beta_first, label.beta_last).astype(np.float32)
-    kept = np.cumprod(1 - betas, dtype=np.float32).astype(np.float64)
-    return np.asarray(np.sqrt((1 - kept) / kept), np.float64)
-
-
-def off_by_one(model: LatentDiffusion) -> Preconditioned[TokenCondition]:
-    """The denoiser that asks the network for the timestep after the one that belongs to the noise."""
-    own = model.spec.parametrisation
-    return Preconditioned(model.network, replace(own, label=replace(own.label, offset=1.0)))
-
-
 def official_run(
     model: LatentDiffusion,
     scene: SlerpScene,
@@ -73,15 +55,15 @@ def official_run(
     It starts from noise of deviation sqrt(1 + sigma²): theirs is noise where a clean picture should be, noised.
     """
     how = how or How()
-    sigmas, etas = official_canvas(how.steps or STEPS, float32_table(model.spec.parametrisation.label))
+    stages = official_stages(model.spec.parametrisation.label, how.steps or STEPS)
     latents = _frame(model, canvas)
     window = how.window or patch(model)
     plan = Plan.of("average", window, how.core, multiple=model.network.shape.multiple)
-    pure = Scaled(Noise(how.seed, 0, latents), float(np.sqrt(1 + sigmas[0] ** 2)))
+    pure = Scaled(Noise(how.seed, 0, latents), start_deviation(stages[0].sigma))
     scale = SCALE if how.scale is None else how.scale
     return Run(
-        denoiser=guided(off_by_one(model), scale),
-        stages=ddim(sigmas, etas),
+        denoiser=guided(off_by_one(model.denoiser), scale),
+        stages=stages,
         scene=scene,
         plan=plan,
         latents=latents,
