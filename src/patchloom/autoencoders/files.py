@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,7 @@ from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, Convo
 from patchloom.errors import FormatError
 
 FORMAT = 1
+KIND = "convolutional"
 RECORD, WEIGHTS = "autoencoder.json", "autoencoder.safetensors"
 
 
@@ -22,6 +24,7 @@ class AutoencoderRecord:
 
     format: int
     convolutional: ConvolutionalShape
+    kind: Literal["convolutional"] = "convolutional"  # files from before there were several kinds do not say it
 
 
 def save_autoencoder(network: ConvolutionalAutoencoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,6 +16,7 @@ from patchloom.errors import FormatError
 from patchloom.networks.unet import UNet, UNetShape
 
 FORMAT = 1
+KIND = "grid-unet"
 RECORD, WEIGHTS = "denoiser.json", "denoiser.safetensors"
 
 
@@ -25,6 +27,7 @@ class DenoiserRecord:
     format: int
     unet: UNetShape
     parametrisation: Parametrisation
+    kind: Literal["grid-unet"] = "grid-unet"  # files from before there were several kinds do not say it
 
 
 def save_denoiser(

@@ -61,5 +61,5 @@ def card_of(record: PipelineRecord) -> str:
     lines = [f"# {record.name}", "", "A Patchloom pipeline. What it makes is synthetic.", ""]
     lines += [f"- {key.replace('_', ' ')}: {facts[key]}" for key in ("pixel_size", "patch_px", "factor", "channels")]
     lines += [f"- encoder: {record.encoder.name}, {record.encoder.dim}-d ({record.encoder.licence})"]
-    lines += [f"- {key}: {value}" for key, value in facts["training"].items()]
+    lines += [f"- {key}: {value}" for key, value in (facts["training"] or {}).items()]
     return "\n".join(lines) + "\n"

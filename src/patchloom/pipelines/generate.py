@@ -9,17 +9,21 @@ from typing import Any, Literal
 
 import torch
 
-from patchloom.diffusion.condition import GridCondition
+from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.diffusion.denoiser import Denoiser
 from patchloom.diffusion.guidance import guided
-from patchloom.diffusion.levels import karras
+from patchloom.diffusion.levels import Levels, ddpm_table, ddpm_uniform, karras
+from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
 from patchloom.diffusion.samplers import SAMPLERS
 from patchloom.diffusion.stage import Stage
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
+from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew
-from patchloom.geometry import Box, Frame
+from patchloom.geometry import Box, Frame, Lattice
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.blended import BlendedDecode
 from patchloom.loom.decode import decode_field, latents_under, tiles
 from patchloom.loom.denoise import Background
 from patchloom.loom.figures import Figures, guided_evaluations
@@ -27,9 +31,9 @@ from patchloom.loom.keep import Patched
 from patchloom.loom.latents import read_latents, write_latents
 from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas, weave_down, weave_region
-from patchloom.loom.plan import Plan
+from patchloom.loom.plan import Kind, Plan, average
 from patchloom.loom.run import Run, figures
-from patchloom.loom.scene import GridScene
+from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pyramids.image import write_image
@@ -43,18 +47,23 @@ _BAND = 256  # latents above a reader that are still there, where no store keeps
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to make an image. None stands for the pipeline's own default."""
+    """How to make an image. None stands for the pipeline's own default.
+
+    The official recipe makes an image as the code of the CVPR 2024 paper does, faults included, from an imported model
+    of the paper; steps, guidance, window and core (the stride) may still be told.
+    """
 
     seed: int = 0
     sampler: str | None = None
     steps: int | None = None
     guidance: float | None = None  # 1 is off
     guidance_interval: tuple[float, float] | None = None
-    plan: Literal["halo", "shift", "average"] = "halo"
+    plan: Kind | None = None
     window: int | None = None  # latents
     core: int | None = None  # latents; the stride of `average`
     sync: int = 1
     batch: int = 16
+    recipe: Literal["official"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,32 +80,34 @@ Advance = Callable[[int], None]
 """How many windows or rows were finished since the last call."""
 
 
-def plan_run(
-    pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: Edit | None = None
-) -> Run[GridCondition]:
+def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: Edit | None = None) -> Run[Any]:
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
     frame, factor = canvas(pipeline, grid), pipeline.record.factor
-    run = run_of(pipeline, GridScene.of(grid, factor, pipeline.pixel_size), frame, settings)
+    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, settings)
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
 
 
-def run_of(pipeline: Pipeline, scene: GridScene, latents: Frame, settings: Settings) -> Run[GridCondition]:
+def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: Settings) -> Run[Any]:
     """The same for a scene that is known to fit the pipeline, over a canvas of latents."""
     chosen = settled(pipeline, settings)
-    scale, interval = chosen.guidance or 1.0, chosen.guidance_interval
-    return Run(
-        denoiser=guided(pipeline.denoiser, scale, interval=interval),
-        stages=_stages(pipeline, chosen),
+    official = chosen.recipe == "official"
+    flat = None if official else pipeline.background()
+    run = Run(
+        denoiser=denoiser_of(pipeline, chosen),
+        stages=stages_of(pipeline, chosen),
         scene=scene,
-        plan=_plan(pipeline, chosen),
+        plan=plan_of(pipeline, chosen),
         latents=latents,
         seed=chosen.seed,
         batch=chosen.batch,
         device=pipeline.device,
-        background=Background(pipeline.background(), scene.covers),
-        evaluations=guided_evaluations(scale, interval),
+        background=None if flat is None else Background(flat, scene.covers),
+        evaluations=guided_evaluations(chosen.guidance or 1.0, chosen.guidance_interval),
     )
+    if not official:
+        return run
+    return replace(run, start=Scaled(run.noise(run.seed, 0, latents), start_deviation(run.stages[0].sigma)))
 
 
 def generate(
@@ -127,21 +138,20 @@ def generate(
     """
     settings, crew = settings or Settings(), crew or Sparing()
     run = plan_run(pipeline, grid, settings, edit)
-    part = part_of(pipeline, run, only, edit)
+    part = part_of(pipeline, run, settings, only, edit)
     counted = figures(run, pipeline.record.factor, part)
     latents = _finished(run, part, store, order, crew, progress)
     told = provenance(pipeline, grid, settings, counted, only, edit, crew.portion)
     if save is not None:
         write_latents(latents, save, told)
         latents = read_latents(save)
-    size = pipeline.pixel_size
-    pixels: Field = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=size, crew=crew)
+    pixels = _decoded(pipeline, latents, settings, crew)
     if only is not None:
         pixels = Cropped(pixels, only)
     return Image(pixels, counted, told, georeference(pipeline, grid, only))
 
 
-def part_of(pipeline: Pipeline, run: Run[GridCondition], only: Box | None, edit: Edit | None) -> Box | None:
+def part_of(pipeline: Pipeline, run: Run[Any], settings: Settings, only: Box | None, edit: Edit | None) -> Box | None:
     """The latents that are made, where that is not the whole canvas."""
     if only is None:
         return None if edit is None else edit.region.over(pipeline.record.factor)
@@ -153,11 +163,27 @@ def part_of(pipeline: Pipeline, run: Run[GridCondition], only: Box | None, edit:
             f"the region X,Y,WIDTH,HEIGHT = {only.x},{only.y},{only.width},{only.height} does not lie inside the "
             f"image of {whole.width * factor} x {whole.height * factor} px (width x height)"
         )
-    return latents_under(tiles(run.shape, pipeline.autoencoder.receptive_field), only, factor)
+    return latents_under(tiles_of(pipeline, settings, run.shape), only, factor)
+
+
+def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> Lattice:
+    """How a canvas (height, width) of latents is cut for decoding: officially into patches a quarter apart."""
+    patch = pipeline.record.patch_px // pipeline.record.factor
+    if settings.recipe == "official":
+        return average(shape, patch, patch // 4)
+    return tiles(shape, pipeline.autoencoder.receptive_field)
+
+
+def _decoded(pipeline: Pipeline, latents: Field, settings: Settings, crew: Crew) -> Field:
+    decoder, size = pipeline.autoencoder, pipeline.pixel_size
+    if settings.recipe == "official" and isinstance(decoder, FirstStage):
+        patch = pipeline.record.patch_px // decoder.factor
+        return BlendedDecode(latents, decoder, patch, patch // 4, size)
+    return decode_field(latents, decoder, device=pipeline.device, pixel_size=size, crew=crew)
 
 
 def _finished(
-    run: Run[GridCondition],
+    run: Run[Any],
     part: Box | None,
     store: Store | None,
     order: Order | None,
@@ -233,6 +259,7 @@ def provenance(
         "settings": asdict(settled(pipeline, settings)),
         "device": pipeline.device.type,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
+        **({"not_checked": list(pipeline.doubts)} if pipeline.doubts else {}),
         "torch": torch.__version__,
         "network_evaluations": counted.network_evaluations,
         **parts,
@@ -255,8 +282,13 @@ def georeference(pipeline: Pipeline, grid: EmbeddingGrid, only: Box | None = Non
 
 
 def settled(pipeline: Pipeline, settings: Settings) -> Settings:
-    """The settings with the pipeline's defaults in the places left open."""
-    own = pipeline.record.defaults
+    """The settings with the pipeline's defaults in the places left open.
+
+    Raises InputError for what does not go with the recipe that is asked for.
+    """
+    if settings.recipe == "official":
+        settings = _officially(settings)
+    own, plan = pipeline.record.defaults, settings.plan or "halo"
     guidance = own.guidance if settings.guidance is None else settings.guidance
     window = settings.window or own.window
     usual = {"halo": own.core if window == own.window else window * 3 // 4, "shift": window, "average": window // 4}
@@ -266,24 +298,49 @@ def settled(pipeline: Pipeline, settings: Settings) -> Settings:
         steps=settings.steps or own.steps,
         guidance=guidance,
         guidance_interval=settings.guidance_interval or own.guidance_interval,
+        plan=plan,
         window=window,
-        core=settings.core or usual[settings.plan],
+        core=settings.core or usual[plan],
     )
 
 
-def stages_of(pipeline: Pipeline, settings: Settings) -> tuple[float, list[Stage]]:
-    """Guidance scale and stages of the settings, the pipeline's own where they leave them open."""
+def _officially(settings: Settings) -> Settings:
+    if settings.sampler not in (None, "ddim") or settings.plan not in (None, "average"):
+        raise InputError(
+            "the official recipe is DDIM over averaged windows; leave out --sampler and --plan, or leave the recipe out"
+        )
+    guidance = SCALE if settings.guidance is None else settings.guidance
+    return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
+
+
+def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
+    """The guided denoiser of the settings."""
     chosen = settled(pipeline, settings)
-    return chosen.guidance or 1.0, _stages(pipeline, chosen)
+    own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
+    return guided(own, chosen.guidance or 1.0, interval=chosen.guidance_interval)
 
 
-def _stages(pipeline: Pipeline, chosen: Settings) -> list[Stage]:
-    own, name = pipeline.record.defaults, chosen.sampler or ""
+def stages_of(pipeline: Pipeline, settings: Settings) -> list[Stage]:
+    """The stages of the settings, the pipeline's own where they leave them open."""
+    chosen, own = settled(pipeline, settings), pipeline.record.defaults
+    name, steps = chosen.sampler or "", chosen.steps or own.steps
+    if chosen.recipe == "official":
+        return official_stages(pipeline.denoiser.parametrisation.label, steps)
     if name not in SAMPLERS:
         raise InputError(f"there is no sampler `{name}`; there are {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](karras(chosen.steps or own.steps, own.sigma_min, own.sigma_max))
+    return SAMPLERS[name](_levels(pipeline, steps))
 
 
-def _plan(pipeline: Pipeline, chosen: Settings) -> Plan:
+def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
+    """The plan of the settings, the pipeline's own where they leave it open."""
+    chosen = settled(pipeline, settings)
     window = chosen.window or pipeline.record.defaults.window
-    return Plan.of(chosen.plan, window, chosen.core, multiple=pipeline.network.shape.multiple, sync=chosen.sync)
+    multiple = pipeline.network.shape.multiple
+    return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync)
+
+
+def _levels(pipeline: Pipeline, steps: int) -> Levels:
+    own, label = pipeline.record.defaults, pipeline.denoiser.parametrisation.label
+    if own.levels == "karras":
+        return karras(steps, own.sigma_min, own.sigma_max)
+    return ddpm_uniform(steps, ddpm_table(label.steps, label.beta_first, label.beta_last))

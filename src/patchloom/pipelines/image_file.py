@@ -71,7 +71,7 @@ def estimate(
 ) -> Figures:
     """What a run will cost, without running it; of a part or an edit, what that costs."""
     run = plan_run(pipeline, grid, settings, edit)
-    return figures(run, pipeline.record.factor, part_of(pipeline, run, only, edit))
+    return figures(run, pipeline.record.factor, part_of(pipeline, run, settings, only, edit))
 
 
 def calibrate(
@@ -84,7 +84,7 @@ def calibrate(
 ) -> Forecast:
     """How long a run will take and how much memory, from a batch of each kind."""
     run = plan_run(pipeline, grid, settings, edit)
-    return forecast(run, pipeline.autoencoder, part_of(pipeline, run, only, edit))
+    return forecast(run, pipeline.autoencoder, part_of(pipeline, run, settings, only, edit))
 
 
 def _store(folder: Path, manifest: dict[str, object]) -> DirectoryStore:

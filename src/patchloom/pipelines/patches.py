@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.samplers import run as run_stages
 from patchloom.evaluation.patches import UInt8
 from patchloom.geometry import Box
@@ -31,7 +30,7 @@ def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], se
     return np.concatenate(parts)
 
 
-def _made(pipeline: Pipeline, run: Run[GridCondition], windows: Sequence[Box]) -> UInt8:
+def _made(pipeline: Pipeline, run: Run[Any], windows: Sequence[Box]) -> UInt8:
     # Filled up with the last window: convolution libraries give other bits for another batch size.
     full = [*windows, *[windows[-1]] * (run.batch - len(windows))]
     condition = run.scene.condition(full).to(run.device, run.dtype)

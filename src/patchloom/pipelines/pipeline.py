@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,31 +14,32 @@ from numpy.typing import NDArray
 
 from patchloom import records, weights
 from patchloom.autoencoders import files as autoencoders
-from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
-from patchloom.diffusion.condition import GridCondition
+from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.encoders.encoder import Encoder
-from patchloom.encoders.registry import load_encoder
 from patchloom.errors import FormatError, MismatchError
 from patchloom.geometry import PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.networks import files as networks
-from patchloom.networks.unet import UNet
+from patchloom.pipelines.conditioning import ByCells, ByTokens, Conditioning
+from patchloom.pipelines.kinds import LoadedDenoiser, Network, load_autoencoder, load_denoiser
 from patchloom.pipelines.presets import find_pipeline
-from patchloom.pipelines.record import AUTOENCODER, DENOISER, FORMAT, RECORD, PipelineRecord
+from patchloom.pipelines.record import AUTOENCODER, DENOISER, FORMAT, NOT_STATED, RECORD, PipelineRecord
+from patchloom.pipelines.reference import encoder_of, is_same
 
-_WEIGHTS = (f"{AUTOENCODER}/{autoencoders.WEIGHTS}", f"{DENOISER}/{networks.WEIGHTS}")
+WEIGHTS = (f"{AUTOENCODER}/{autoencoders.WEIGHTS}", f"{DENOISER}/{networks.WEIGHTS}")
 _GLASS = 16  # latents on a side of the flat picture that tells what the background's latent is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """A loaded pipeline on a device, its weights in a dtype."""
+    """A loaded pipeline on a device, its weights in a dtype. `conditioning` makes what its kind of denoiser is told."""
 
     record: PipelineRecord
-    autoencoder: ConvolutionalAutoencoder
-    denoiser: Preconditioned[GridCondition]
-    network: UNet
+    autoencoder: Autoencoder
+    denoiser: Preconditioned[Any]
+    network: Network
+    conditioning: Conditioning[Any]
     device: torch.device
     dtype: torch.dtype
 
@@ -49,20 +51,26 @@ class Pipeline:
     @property
     def digest(self) -> str:
         """Of the weights of both networks: which pipeline made an image."""
-        return weights.digest_of(self.record.weights[name] for name in _WEIGHTS)
+        return weights.digest_of(self.record.weights[name] for name in WEIGHTS)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What cannot be checked about a grid, since whoever made the weights did not state it."""
+        own, name = self.record.encoder, self.record.name
+        if NOT_STATED not in (own.name, own.digest):
+            return ()
+        if own.name == NOT_STATED:
+            return (f"`{name}` does not state its encoder: of a grid only the length of embeddings is checked",)
+        return (f"`{name}` does not state the weights of `{own.name}`: grids are checked by name and length alone",)
 
     def encoder(self) -> Encoder:
-        """The encoder whose embeddings it was trained on. Raises MismatchError where its weights are others here."""
-        encoder = load_encoder(self.record.encoder.name, self.device, self.dtype)
-        if encoder.spec.digest != self.record.encoder.digest:
-            raise MismatchError(
-                f"encoder `{encoder.spec.name}` has weights {encoder.spec.digest[:19]} here, pipeline "
-                f"`{self.record.name}` was trained with {self.record.encoder.digest[:19]}; install the version it names"
-            )
-        return encoder
+        """The encoder whose embeddings it was trained on; raises what `encoder_of` raises."""
+        return encoder_of(self.record, self.device, self.dtype)
 
-    def background(self) -> NDArray[np.float32]:
-        """The latent (channels,) of flat background."""
+    def background(self) -> NDArray[np.float32] | None:
+        """The latent (channels,) of flat background; None where the model is left to make what it likes there."""
+        if self.record.background is None:
+            return None
         flat = torch.tensor(self.record.background, dtype=torch.uint8, device=self.device)
         side = _GLASS * self.record.factor
         latents = self.autoencoder.encode(flat[None, :, None, None].expand(1, 3, side, side))
@@ -70,10 +78,13 @@ class Pipeline:
         return middle
 
     def check(self, grid: EmbeddingGrid, name: str = "the grid") -> None:
-        """Raise MismatchError, saying what to do, where a grid is of another encoder, field of view or pixel size."""
+        """Raise MismatchError, saying what to do, where a grid is of another encoder, field of view or pixel size.
+
+        What the pipeline does not state about its encoder is not compared; `doubts` says so.
+        """
         own, other = self.record.encoder, grid.encoder
         again = f"embed the reference again with `patchloom embed --pipeline {self.record.name}`"
-        if (own.name, own.digest) != (other.name, other.digest):
+        if not is_same(own, other):
             raise MismatchError(
                 f"{name} holds {other.dim}-d embeddings of `{other.name}` ({other.digest[:19]}), but pipeline "
                 f"`{self.record.name}` expects {own.dim}-d ones of `{own.name}` ({own.digest[:19]}); {again}, "
@@ -87,21 +98,33 @@ class Pipeline:
 
 
 def load_pipeline(name: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Pipeline:
-    """Load a preset by name, or a folder.
+    """Load a preset by name, or a folder, of our own or imported.
 
     Raises MissingError, or FormatError where a record, a weight or a digest is not what it should be.
     """
     folder = find_pipeline(name)
+    record = checked_record(folder)
+    place = torch.device(device)
+    autoencoder, loaded = load_autoencoder(folder / AUTOENCODER), load_denoiser(folder / DENOISER)
+    for module in (autoencoder, loaded.network):
+        weights.cast(module, dtype).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    conditioning = _conditioning(record, loaded, place)
+    return Pipeline(record, autoencoder, loaded.denoiser, loaded.network, conditioning, place, dtype)
+
+
+def _conditioning(record: PipelineRecord, loaded: LoadedDenoiser, device: torch.device) -> Conditioning[Any]:
+    if loaded.embedder is None:
+        return ByCells(record.factor, record.condition.cell_px, PixelSize.parse(record.pixel_size), device)
+    return ByTokens(record.factor, loaded.embedder.to(device))
+
+
+def checked_record(folder: Path) -> PipelineRecord:
+    """The record of a folder whose weights are those that it names. Raises MissingError or FormatError."""
     record = read_record(folder)
     for file, digest in record.weights.items():
         if weights.digest(folder / file) != digest:
             raise FormatError(f"`{folder / file}` is damaged or another version: its digest is not the recorded one")
-    place = torch.device(device)
-    autoencoder = autoencoders.load_autoencoder(folder / AUTOENCODER)
-    denoiser, network = networks.load_denoiser(folder / DENOISER)
-    for module in (autoencoder, network):
-        weights.cast(module, dtype).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Pipeline(record, autoencoder, denoiser, network, place, dtype)
+    return record
 
 
 def read_record(folder: Path) -> PipelineRecord:
@@ -109,8 +132,8 @@ def read_record(folder: Path) -> PipelineRecord:
     record = records.read_json(PipelineRecord, folder / RECORD)
     if record.format != FORMAT:
         raise FormatError(f"`{folder}` has pipeline format {record.format}; this version reads {FORMAT}")
-    if set(record.weights) != set(_WEIGHTS):
-        raise FormatError(f"`{folder / RECORD}` names weights {', '.join(record.weights)}, not {', '.join(_WEIGHTS)}")
+    if set(record.weights) != set(WEIGHTS):
+        raise FormatError(f"`{folder / RECORD}` names weights {', '.join(record.weights)}, not {', '.join(WEIGHTS)}")
     PixelSize.parse(record.pixel_size)
     return record
 
@@ -126,8 +149,13 @@ def save_pipeline(folder: Path, autoencoder: Path, denoiser: Path, record: Pipel
         shutil.copytree(source, part, dirs_exist_ok=True)
         shutil.rmtree(folder / name, ignore_errors=True)
         part.rename(folder / name)
+    write_record(folder, record, card)
+
+
+def write_record(folder: Path, record: PipelineRecord, card: str) -> None:
+    """Make a pipeline of a folder that holds both networks: the card, and at last `pipeline.json` with digests."""
     (folder / "README.md").write_text(card, encoding="utf-8")
-    values = records.dump(record) | {"weights": {name: weights.digest(folder / name) for name in _WEIGHTS}}
+    values = records.dump(record) | {"weights": {name: weights.digest(folder / name) for name in WEIGHTS}}
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     part.replace(folder / RECORD)

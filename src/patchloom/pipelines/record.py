@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from patchloom.grids.spec import EncoderSpec
 
 FORMAT = 1
 RECORD = "pipeline.json"
 AUTOENCODER, DENOISER = "autoencoder", "denoiser"  # folders inside the pipeline's
+NOT_STATED = "not stated"  # for the name or digest of an encoder that a foreign checkpoint does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,22 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where the weights of a foreign model come from."""
+
+    layout: Literal["latent-diffusion"]
+    averaged: bool  # whether these are averaged weights
+    passengers: tuple[str, ...]  # what the checkpoint held beside
+    licence: str | None = None  # of the weights; None is not stated
+
+
+@dataclass(frozen=True, slots=True)
 class Defaults:
-    """How the pipeline makes an image unless told otherwise."""
+    """How the pipeline makes an image unless told otherwise.
+
+    Levels are spaced as Karras et al. (2022) from sigma_max to sigma_min, or evenly over the timesteps of the DDPM
+    table that the network was trained on, which then has the only say.
+    """
 
     sampler: str = "dpmpp-2m"
     steps: int = 14
@@ -42,6 +58,7 @@ class Defaults:
     guidance_interval: tuple[float, float] | None = None
     window: int = 32  # latents
     core: int = 24
+    levels: Literal["karras", "ddpm"] = "karras"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +73,8 @@ class PipelineRecord:
     channels: int
     encoder: EncoderSpec
     condition: ConditionSpec
-    background: tuple[int, int, int]  # RGB where the grid holds nothing
+    background: tuple[int, int, int] | None  # RGB where the grid holds nothing; None lets the model make what it likes
     weights: dict[str, str]  # file in the folder -> digest
-    training: Training
+    training: Training | None = None  # of our own
     defaults: Defaults = Defaults()
+    source: Source | None = None  # of imported ones

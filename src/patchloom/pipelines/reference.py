@@ -10,22 +10,38 @@ from patchloom.encoders.embed import BATCH, Advance
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.slide import MIN_VALID, embed_slide
-from patchloom.errors import MismatchError
+from patchloom.errors import InputError, MismatchError
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.record import PipelineRecord
+from patchloom.grids.spec import EncoderSpec
+from patchloom.pipelines.record import NOT_STATED, PipelineRecord
 from patchloom.rasters.cells import Mode
 
 
 def encoder_of(record: PipelineRecord, device: torch.device | str, dtype: torch.dtype) -> Encoder:
-    """The encoder that a pipeline was trained with. Raises MismatchError where its weights are others here."""
-    encoder = load_encoder(record.encoder.name, device, dtype)
-    if encoder.spec.digest != record.encoder.digest:
+    """The encoder that a pipeline was trained with.
+
+    Raises MismatchError where its weights or lengths are others here, InputError where the pipeline does not name it.
+    """
+    own = record.encoder
+    if own.name == NOT_STATED:
+        raise InputError(
+            f"pipeline `{record.name}` does not state which encoder it was trained with; import it again with "
+            "--encoder, or embed the reference beforehand and give --grid"
+        )
+    encoder = load_encoder(own.name, device, dtype)
+    if not is_same(own, encoder.spec):
         raise MismatchError(
-            f"encoder `{encoder.spec.name}` has weights {encoder.spec.digest[:19]} here, pipeline `{record.name}` was "
-            f"trained with {record.encoder.digest[:19]}; install the version it names"
+            f"encoder `{encoder.spec.name}` has weights {encoder.spec.digest[:19]} and {encoder.spec.dim}-d embeddings "
+            f"here, pipeline `{record.name}` was trained with {own.digest[:19]} and {own.dim}-d ones; install the "
+            "version it names"
         )
     return encoder
+
+
+def is_same(own: EncoderSpec, other: EncoderSpec) -> bool:
+    """Whether a pipeline's encoder is another, as far as the pipeline states it: by name, digest and length."""
+    return own.name in (NOT_STATED, other.name) and own.digest in (NOT_STATED, other.digest) and own.dim == other.dim
 
 
 def embed_reference(

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from patchloom.diffusion.condition import GridCondition
-from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.samplers import run
 from patchloom.errors import InputError
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.generate import Settings, stages_of
+from patchloom.pipelines.generate import Settings, denoiser_of, stages_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
@@ -37,8 +35,7 @@ def sample(
     """
     record = pipeline.record
     side = record.patch_px // record.factor
-    scale, stages = stages_of(pipeline, settings)
-    denoiser = guided(pipeline.denoiser, scale, interval=settings.guidance_interval)
+    denoiser, stages = denoiser_of(pipeline, settings), stages_of(pipeline, settings)
     patches: list[UInt8] = []
     for start in range(0, len(embeddings), settings.batch):
         some = embeddings[start : start + settings.batch]
@@ -46,23 +43,9 @@ def sample(
         noise = partial(_noise, pipeline, settings.seed, places=places, side=side)
         with torch.no_grad():
             x = noise(0) * stages[0].sigma
-            latents = run(denoiser, stages, x, told(pipeline, some), lambda number: noise(1 + number))  # noqa: B023
+            latents = run(denoiser, stages, x, pipeline.conditioning.patches(some), lambda number: noise(1 + number))  # noqa: B023
             patches.append(pipeline.autoencoder.decode(latents).cpu().numpy())
     return np.concatenate(patches)
-
-
-def told(pipeline: Pipeline, embeddings: NDArray[np.floating[Any]]) -> GridCondition:
-    """The condition that says one embedding (n, dim) everywhere in each of n patches."""
-    cells = torch.from_numpy(np.asarray(embeddings, np.float32))[:, None, None].to(pipeline.device)
-    n, step = len(embeddings), pipeline.record.condition.cell_px / pipeline.record.factor
-    device = pipeline.device
-    return GridCondition(
-        cells,
-        torch.ones(n, 1, 1, dtype=torch.bool, device=device),
-        torch.full((n, 2), step / 2, device=device),
-        torch.full((n, 2), step, device=device),
-        torch.zeros(n, dtype=torch.bool, device=device),
-    )
 
 
 def slerp(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], steps: int) -> NDArray[np.float32]:

@@ -15,11 +15,8 @@ from patchloom.evaluation.patches import codec_of, lossy
 from patchloom.evaluation.report import Report, report
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import Field
-from patchloom.fields.noise import Noise
-from patchloom.geometry import Frame, Lattice
-from patchloom.loom.decode import decode_field
-from patchloom.loom.plan import Plan
-from patchloom.pipelines.generate import Settings, stages_of
+from patchloom.geometry import Lattice
+from patchloom.pipelines.generate import Settings, plan_of, stages_of, tiles_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
@@ -119,16 +116,12 @@ def borders_of(pipeline: Pipeline, settings: Settings, size_px: tuple[int, int])
     before = Borders(
         frozenset().union(*(one.rows for one in earlier)), frozenset().union(*(one.cols for one in earlier))
     )
-    latents = Noise(0, 0, Frame(*shape, pipeline.record.channels, "float32"))  # any field of that size: none is decoded
-    decoded = Borders.of(decode_field(latents, pipeline.autoencoder).lattice)
+    decoded = Borders.of(tiles_of(pipeline, settings, shape))
     kinds = {LAST: last, EARLIER: before.without(last), DECODE: decoded.without(last).without(before)}
     return {name: one.times(factor) for name, one in kinds.items()}
 
 
 def lattices_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> list[Lattice]:
-    """The lattice of every meeting on a canvas (height, width) of latents. The settings name window and core."""
-    _, stages = stages_of(pipeline, settings)
-    own = pipeline.record.defaults
-    window = settings.window or own.window
-    plan = Plan.of(settings.plan, window, settings.core, multiple=pipeline.network.shape.multiple, sync=settings.sync)
+    """The lattice of every meeting on a canvas (height, width) of latents."""
+    stages, plan = stages_of(pipeline, settings), plan_of(pipeline, settings)
     return plan.lattices(shape, [stages[number].sigma for number in range(0, len(stages), plan.sync)])

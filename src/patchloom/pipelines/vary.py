@@ -13,12 +13,12 @@ from typing import Any
 from patchloom.encoders.slide import embed_slide
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.geometry import Frame
-from patchloom.grids.spec import EncoderSpec
 from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_canvas
-from patchloom.loom.scene import GridScene
+from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.generate import Settings, canvas, run_of, settled
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.reference import is_same
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
 from patchloom.training.dataset import NAME as DATASET
@@ -72,7 +72,7 @@ class _Original:
     split: Split
     licence: str
     label: str
-    scene: Callable[[], tuple[GridScene, Frame]]  # computed when it is needed
+    scene: Callable[[], tuple[CellScene[Any], Frame]]  # computed when it is needed
 
 
 def vary(
@@ -131,8 +131,8 @@ def _originals(pipeline: Pipeline, path: Path, split: Split) -> Iterator[_Origin
 
 def _check_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
     record, own = dataset.record, pipeline.record
-    found = (*_identity(record.encoder), record.patch_px)
-    if found != (*_identity(own.encoder), own.condition.cell_px) or 0 not in record.views:
+    known = record.encoder is not None and is_same(own.encoder, record.encoder)
+    if not known or record.patch_px != own.condition.cell_px or 0 not in record.views:
         name = record.encoder.name if record.encoder else "no encoder"
         raise MismatchError(
             f"dataset `{dataset.folder}` holds cells of {record.patch_px} px in {name}, pipeline `{own.name}` reads "
@@ -145,17 +145,14 @@ def _check_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
         )
 
 
-def _identity(encoder: EncoderSpec | None) -> tuple[str, str]:
-    return (encoder.name, encoder.digest) if encoder else ("", "")
-
-
 def _of_plot(pipeline: Pipeline, dataset: Dataset, plot: Plot) -> _Original:
-    def scene() -> tuple[GridScene, Frame]:
+    def scene() -> tuple[CellScene[Any], Frame]:
         cells, valid, origin = dataset.tensors(plot, ["cells.0", "valid.0", "origin.0"])
         factor = pipeline.record.factor
         step = dataset.record.stride_px / factor
         y, x = (float(place) / factor for place in origin)
-        return GridScene(cells.numpy(), valid.numpy(), (y, x), (step, step)), _latents(pipeline, plot.box[2:])
+        latents = _latents(pipeline, plot.box[2:])
+        return pipeline.conditioning.over(cells.numpy(), valid.numpy(), (y, x), (step, step)), latents
 
     return _Original(plot.name, plot.source, plot.group, plot.split, plot.licence, plot.label, scene)
 
@@ -166,7 +163,7 @@ def _latents(pipeline: Pipeline, size_px: tuple[int, ...]) -> Frame:
 
 
 def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
-    def scene() -> tuple[GridScene, Frame]:
+    def scene() -> tuple[CellScene[Any], Frame]:
         condition = pipeline.record.condition
         grid = embed_slide(
             entry.path,
@@ -176,7 +173,7 @@ def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
             cell_px=condition.cell_px,
             stride_px=min(condition.strides_px),
         )
-        return GridScene.of(grid, pipeline.record.factor, pipeline.pixel_size), canvas(pipeline, grid)
+        return pipeline.conditioning.scene(grid), canvas(pipeline, grid)
 
     return _Original(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, scene)
 
@@ -184,7 +181,7 @@ def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
 def _variations(
     pipeline: Pipeline, original: _Original, count: int, out: Path, settings: Settings
 ) -> Iterator[Variation]:
-    scene: tuple[GridScene, Frame] | None = None
+    scene: tuple[CellScene[Any], Frame] | None = None
     for number in range(count):
         file = f"images/{original.name}-{number:03d}.png"
         seeded = settled(pipeline, replace(settings, seed=seed_of(settings.seed, original.name, number)))
@@ -244,7 +241,7 @@ def _as_read(value: Any) -> Any:
 
 
 def _make(
-    pipeline: Pipeline, scene: tuple[GridScene, Frame], path: Path, settings: Settings, block: dict[str, Any]
+    pipeline: Pipeline, scene: tuple[CellScene[Any], Frame], path: Path, settings: Settings, block: dict[str, Any]
 ) -> None:
     run = run_of(pipeline, *scene, settings)
     windows = max(len(lattice) for lattice in run.lattices)
