@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
+from patchloom.cli.output import emit, note
 from patchloom.cli.progress import Advance, counted, progress
 from patchloom.geometry import Box, PixelSize
 
@@ -40,9 +41,12 @@ if TYPE_CHECKING:  # torch
 @click.option(
     "--plan",
     type=click.Choice(["halo", "shift", "average"]),
-    default="halo",
-    show_default=True,
-    help="How windows lie: cores with a halo on a moving lattice, without a halo, or the paper's averages.",
+    help="How windows lie: cores with a halo on a moving lattice (the default), without one, or the paper's averages.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["official"]),
+    help="Make it as the code of the CVPR 2024 paper does, faults included; for imported models of the paper.",
 )
 @click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: the pipeline's.")
 @click.option("--core", type=click.IntRange(1), help="Side of what is kept of a window; the stride of average.")
@@ -59,6 +63,7 @@ if TYPE_CHECKING:  # torch
 @click.option("--keep", type=options.FILE, help="An earlier image, made with --save-latents: --region is made anew.")
 @click.option("--save-latents", is_flag=True, help="Keep what a later --keep needs, as NAME.latents beside the output.")
 @click.option("--workers", type=click.IntRange(1), help="Processes that share the work; default: this one alone.")
+@click.option("--cluster", metavar="ADDRESS", help="A dask scheduler whose workers share the work; extra `cluster`.")
 @click.option("--work", type=options.FILE, help="Folder for the state of the run; default: beside the output.")
 @click.option("--dry-run", is_flag=True, help="Print what the run will cost, and make nothing.")
 @options.device
@@ -77,7 +82,8 @@ def generate(
     steps: int | None,
     sampler: str | None,
     guidance: float | None,
-    plan: Literal["halo", "shift", "average"],
+    plan: Literal["halo", "shift", "average"] | None,
+    recipe: Literal["official"] | None,
     window: int | None,
     core: int | None,
     sync: int,
@@ -88,6 +94,7 @@ def generate(
     keep: Path | None,
     save_latents: bool,
     workers: int | None,
+    cluster: str | None,
     work: Path | None,
     dry_run: bool,
     device: str,
@@ -113,7 +120,9 @@ def generate(
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    settings = Settings(seed, sampler, steps, guidance, plan=plan, window=window, core=core, sync=sync, batch=batch)
+    note(loaded.doubts)
+    windows = Settings(plan=plan, window=window, core=core, sync=sync, batch=batch)
+    settings = replace(windows, seed=seed, sampler=sampler, steps=steps, guidance=guidance, recipe=recipe)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
         kept = (keep, region) if keep is not None and region is not None else None
@@ -121,7 +130,7 @@ def generate(
         cost = estimate(loaded, grid, settings, only=only, edit=edit)
         height, width = size_of(loaded, grid, only)
         if not dry_run:
-            with hire(workers, pipeline, loaded, grid, settings, keep=kept) as crew:
+            with hire(workers, pipeline, loaded, grid, settings, keep=kept, cluster=cluster) as crew:
                 generate_file(
                     loaded,
                     grid,

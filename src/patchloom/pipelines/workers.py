@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from patchloom.errors import MismatchError
+from patchloom.errors import InputError, MismatchError
 from patchloom.fields.weave import Crew, Work
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.cluster import Cluster
 from patchloom.loom.decode import BATCH, KEY, Decode
 from patchloom.loom.memory import Sparing
 from patchloom.loom.run import works
@@ -53,16 +54,20 @@ def hire(
     settings: Settings,
     *,
     keep: tuple[Path, Box] | None = None,
+    cluster: str | None = None,
 ) -> Iterator[Crew]:
     """A crew for `generate`: `count` processes with an equal share of the CPU, or a GPU each in turn; None is nobody.
 
-    `name` is what `pipeline` was loaded by, `keep` the image to edit and its region.
+    `name` is what `pipeline` was loaded by, `keep` the image to edit and its region. `cluster` is the address of a dask
+    scheduler whose workers are the crew instead. Raises InputError where both are asked for, and what `Cluster` raises.
     """
-    if count is None:
+    if count is None and cluster is None:
         yield Sparing()
         return
     recipe = Recipe(name, pipeline.digest, grid, settings, pipeline.device, pipeline.dtype, keep)
-    with Workers(count, recipe) as crew:
+    if count is not None and cluster is not None:
+        raise InputError("workers are either processes of this machine or those of a cluster: give one of the two")
+    with Cluster(cluster, recipe) if cluster is not None else Workers(count or 1, recipe) as crew:
         yield crew
 
 
