@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -19,13 +19,24 @@ def emit(facts: Mapping[str, Any], as_json: bool) -> None:
 
     Of the processes that torchrun starts, the first one prints.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not leads():
         return
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False, default=str))
         return
     for line in _lines(facts, ""):
         click.echo(line)
+
+
+def leads() -> bool:
+    """Whether this process speaks: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def note(sentences: Iterable[str]) -> None:
+    """Say what the user should know beside the results, on stderr."""
+    for sentence in sentences:
+        click.echo(f"Note: {sentence}.", err=True)
 
 
 def _lines(facts: Mapping[str, Any], indent: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
+from patchloom.cli.output import emit, leads
 from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # torch
 
     from patchloom.training.cutting import Models
     from patchloom.training.dataset import Dataset
-    from patchloom.training.manifest import Entry
 
 _SHARE = click.FloatRange(0, 1)
 
@@ -48,8 +47,8 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell.")
 @click.option("--views", type=click.IntRange(1, 8), default=8, show_default=True, help="How many flips and rotations.")
-@click.option("--val", type=_SHARE, default=0.1, show_default=True, help="Share of slides for validation; see SLIDES.")
-@click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share of slides for the test; see SLIDES.")
+@click.option("--val", type=_SHARE, default=0.1, show_default=True, help="Share for validation, where no table says.")
+@click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share for the test, where no table says.")
 @click.option(
     "--encoder",
     default="efficientnet-lite0",
@@ -83,36 +82,34 @@ def prepare(
     """Make a training dataset from slides.
 
     SLIDES are files, or CSV tables with columns file, group, split and, where needed, pixel_size, licence, label. A
-    group is a patient or a place and is never divided; slides named one by one are groups of their own, put into
-    splits by --val and --test. A slide that cannot be read is named and the others are finished. Runs under torchrun
-    too.
+    group is a patient or a place and is never divided; slides named one by one are groups of their own. What has no
+    split goes into one by --val and --test. A slide that cannot be read is named and the others are finished. Runs
+    under `torchrun -m patchloom prepare` too.
     """
     from patchloom.machine import choose_device, choose_dtype
+    from patchloom.training.manifest import Shares, entries_of
     from patchloom.training.prepare import Preparation
     from patchloom.training.prepare import prepare as make
 
     preparation = Preparation(str(pixel_size), patch_px, stride_px, plot_px, background, min_valid, tuple(range(views)))
     place = choose_device(device)
     models = _models(encoder, autoencoder, place, choose_dtype(dtype, place))
-    entries = _entries(slides, slide_pixel_size, val, test)
+    entries = entries_of(slides, Shares(val, test), slide_pixel_size)
     with progress() as bar:
-        advance = bar("prepare")
-        made = make(entries, output, preparation, models, lambda slide, done, total: advance(done, total), device=place)
+        bars = {"slides": bar("slides"), "plots": bar("plots")} if leads() else {}
+        made = make(
+            entries,
+            output,
+            preparation,
+            models,
+            lambda what, done, total: bars[what](done, total) if bars else None,
+            device=place,
+        )
     emit(_facts(output, made), as_json)
 
 
-def _entries(slides: tuple[Path, ...], pixel_size: PixelSize | None, val: float, test: float) -> list[Entry]:
-    from dataclasses import replace
-
-    from patchloom.training.manifest import entries_of, split_by_group
-
-    tables = [path for path in slides if path.suffix.lower() == ".csv"]
-    single = entries_of([path for path in slides if path not in tables])
-    single = [replace(entry, pixel_size=pixel_size) for entry in split_by_group(single, val, test)]
-    return [*entries_of(tables), *single]
-
-
 def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype: torch.dtype) -> Models:
+    from patchloom import weights
     from patchloom.autoencoders.files import digest, load_autoencoder
     from patchloom.encoders.registry import load_encoder
     from patchloom.training.cutting import FirstStage, Models
@@ -121,7 +118,8 @@ def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype:
     if autoencoder is None:
         return Models(network)
     first = load_autoencoder(autoencoder)
-    return Models(network, FirstStage(first, digest(autoencoder), first.encoder_reach))
+    weights.cast(first, dtype).to(device)
+    return Models(network, FirstStage(first, digest(autoencoder), first.encoder_reach, device))
 
 
 def _facts(folder: Path, made: Dataset) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
+from patchloom.cli.output import emit, leads
 
 if TYPE_CHECKING:  # torch
     from patchloom.training.checkpoint import Progress
@@ -56,7 +55,7 @@ def train(
     """Train an autoencoder or a denoiser on a prepared dataset.
 
     CONFIG is a YAML file; its `output` folder gets checkpoints, a log that TensorBoard reads, sample pictures and the
-    trained weights. Interrupting writes a checkpoint first. Runs under torchrun too.
+    trained weights. Interrupting writes a checkpoint first. Runs under `torchrun -m patchloom train` too.
     """
     from patchloom import records
     from patchloom.training.config import read_config
@@ -78,7 +77,7 @@ def _reporting(samples: int) -> Iterator[Report]:
     """Lines of figures on stderr; on a terminal they scroll above a bar."""
     from patchloom.training.journal import line
 
-    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+    if not sys.stderr.isatty() or not leads():
         yield lambda progress, figures: click.echo(line(progress, figures), err=True)
         return
     from rich import progress as bars

@@ -17,6 +17,7 @@ from patchloom.rasters.raster import Slide
 from patchloom.training.views import lay, lay_place
 
 _AROUND = 4  # strides; one would do for the grid as it is, the others let training take every second or fourth cell
+_CPU = torch.device("cpu")
 _TILE = 64  # latents are made in tiles of this side, so that memory does not grow with the plot
 
 
@@ -27,11 +28,17 @@ class FirstStage:
     autoencoder: Autoencoder
     digest: str  # of its weights
     reach: int  # latents around one whose pixels it depends on
+    device: torch.device = _CPU  # where its weights are
 
     @property
     def factor(self) -> int:
         """Pixels a latent."""
         return self.autoencoder.factor
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The latents (channels, h, w) of uint8 pixels (3, height, width), both on the host."""
+        return self.autoencoder.encode(pixels[None].contiguous().to(self.device))[0].cpu()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +140,7 @@ def _tile(laid: Tensor, whole: Box, corner: tuple[int, int], tile: Box, stage: F
     above, below, before, after = (min(stage.reach, side // factor) for side in room)
     seen = Box(tile.y - above, tile.x - before, tile.height + above + below, tile.width + before + after)
     taken = seen.times(factor).moved(*corner).inside(whole)
-    latents = stage.autoencoder.encode(laid[:, *taken].contiguous()[None])[0]
-    return latents[:, *tile.inside(seen)]
+    return stage.encode(laid[:, *taken])[:, *tile.inside(seen)]
 
 
 def _grid(pixels: _Pixels, box: Box, cells: PlotCells, view: int, encoder: Encoder) -> dict[str, Tensor]:

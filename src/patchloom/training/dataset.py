@@ -48,6 +48,7 @@ class Plot:
     label: str
     box: tuple[int, int, int, int]  # y, x, height, width in the slide at the dataset's pixel size
     tissue: float  # valid share of its area
+    stated: str | None = None  # the pixel size that the manifest gave the slide, empty where none; None: not recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ record and the others finish. Under torchrun each process takes its share of the
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.geometry import Box, PixelSize
 from patchloom.rasters.cells import CellLattice, cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
+from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
 from patchloom.training.cutting import Models, PlotCells, cut
 from patchloom.training.dataset import FORMAT, NAME, Broken, Dataset, DatasetRecord, Plot, check_splits, open_dataset
@@ -56,8 +59,8 @@ class Preparation:
             raise InputError(f"the share of background is between 0 and 1, not {self.background}")
 
 
-Advance = Callable[[str, int, int], None]
-"""(slide, slides done, slides in all)."""
+Advance = Callable[[Literal["slides", "plots"], int, int], None]
+"""(of what, done, in all): this process's slides, and the plots of the slide that it is at."""
 
 
 def prepare(
@@ -65,7 +68,7 @@ def prepare(
     folder: Path,
     preparation: Preparation,
     models: Models,
-    progress: Advance = lambda slide, done, total: None,
+    progress: Advance = lambda what, done, total: None,
     *,
     device: torch.device,
 ) -> Dataset:
@@ -74,59 +77,63 @@ def prepare(
     Raises MismatchError where the folder holds a dataset made in another way or a group is in `test` and in another
     split, CapacityError on a full disk; every other trouble with a slide is recorded and the next one taken.
     """
-    check_splits(tuple(_stub(entry) for entry in entries))
+    check_splits(tuple(_plot(entry) for entry in entries))
     with Processes.joined(device) as processes:
         if processes.leads:
             _claim(folder, _settings(preparation, models))
         processes.wait()
         mine = entries[processes.rank :: processes.count]
         for done, entry in enumerate(mine):
-            progress(entry.name, done, len(mine))
-            _prepare_slide(entry, folder, preparation, models)
-            progress(entry.name, done + 1, len(mine))
+            progress("slides", done, len(mine))
+            _prepare_slide(entry, folder, preparation, models, progress)
+        progress("slides", len(mine), len(mine))
         processes.wait()
         if processes.leads:
-            _write(folder / NAME, records.dump(_record(entries, folder, preparation, models)))
+            record = _record(entries, folder, preparation, models)
+            _write(folder / NAME, json.dumps(records.dump(record), indent=1) + "\n")
         processes.wait()
     return open_dataset(folder)
 
 
-def _prepare_slide(entry: Entry, folder: Path, preparation: Preparation, models: Models) -> None:
+def _prepare_slide(entry: Entry, folder: Path, preparation: Preparation, models: Models, progress: Advance) -> None:
     """Every plot of a slide that is not there yet; a slide that cannot be read leaves a note in `broken/`."""
     note = folder / "broken" / f"{entry.key}.json"
     note.unlink(missing_ok=True)
     try:
-        with open_raster(entry.path, entry.pixel_size) as raster:
+        with _opened(entry) as raster:
             slide = Rescaled(raster, PixelSize.parse(preparation.pixel_size))
-            _prepare_plots(entry, slide, folder, preparation, models)
+            _prepare_plots(entry, slide, folder, preparation, models, progress)
     except (InputError, MissingError) as error:
-        _write(note, {"source": entry.name, "reason": str(error)})
+        _write(note, json.dumps(records.dump(Broken(entry.name, str(error)))) + "\n")
 
 
-def _prepare_plots(entry: Entry, slide: Rescaled, folder: Path, preparation: Preparation, models: Models) -> None:
+def _opened(entry: Entry) -> Raster:
+    try:
+        return open_raster(entry.path, entry.pixel_size)
+    except OSError as error:  # of this slide; one that writing raises ends the run
+        raise InputError(str(error)) from error
+
+
+def _prepare_plots(
+    entry: Entry, slide: Rescaled, folder: Path, preparation: Preparation, models: Models, progress: Advance
+) -> None:
     lattice = cell_lattice(slide, preparation.patch_px, preparation.stride_px, None)
     shares = valid_cells(slide, lattice)
     valid = torch.from_numpy(shares >= preparation.min_valid)
     multiple = models.first_stage.factor if models.first_stage else 1
-    for box in plot_boxes(slide.frame.box, preparation.plot_px, multiple):
+    boxes = list(plot_boxes(slide.frame.box, preparation.plot_px, multiple))
+    for done, box in enumerate(boxes):
+        progress("plots", done, len(boxes))
         tissue = _tissue(lattice, shares, box)
         name = f"{entry.key}-y{box.y}-x{box.x}"
         path = folder / "plots" / f"{name}.safetensors"
-        if not (tissue > 0 or _drawn(name, preparation.background)) or _is_whole(path):
+        if not (tissue > 0 or _drawn(name, preparation.background)) or _made(path, entry):
             continue
         tensors = cut(slide, box, PlotCells.around(lattice, valid, box), preparation.views, models)
-        plot = Plot(
-            name,
-            entry.name,
-            entry.group,
-            entry.split,
-            entry.licence,
-            entry.label,
-            (box.y, box.x, box.height, box.width),
-            tissue,
-        )
+        plot = _plot(entry, name, (box.y, box.x, box.height, box.width), tissue)
         path.parent.mkdir(parents=True, exist_ok=True)
         weights.write_tensors(tensors, path, {"plot": json.dumps(records.dump(plot))})
+    progress("plots", len(boxes), len(boxes))
 
 
 def plot_boxes(whole: Box, plot_px: int, multiple: int) -> Iterator[Box]:
@@ -162,22 +169,27 @@ def _drawn(name: str, share: float) -> bool:
     return int(sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < share
 
 
-def _is_whole(path: Path) -> bool:
+def _made(path: Path, entry: Entry) -> Plot | None:
+    """The plot in a whole file, if it was made at the pixel size that the entry states now; the rest may change."""
     try:
         with safe_open(path, "pt") as file:
-            return bool(file.metadata())
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError):
-        return False
+        return None
+    if "plot" not in metadata:
+        return None
+    plot = records.load(Plot, json.loads(metadata["plot"]), str(path))
+    if plot.stated not in (None, _stated(entry)):
+        return None
+    return replace(plot, group=entry.group, split=entry.split, licence=entry.licence, label=entry.label)
 
 
 def _record(entries: list[Entry], folder: Path, preparation: Preparation, models: Models) -> DatasetRecord:
-    keys = [entry.key for entry in entries]
     plots, broken = [], []
-    for key in keys:
-        for path in sorted((folder / "plots").glob(f"{key}-y*.safetensors")):
-            with safe_open(path, "pt") as file:
-                plots.append(records.load(Plot, json.loads(file.metadata()["plot"]), str(path)))
-        note = folder / "broken" / f"{key}.json"
+    for entry in entries:
+        paths = sorted((folder / "plots").glob(f"{glob.escape(entry.key)}-y*.safetensors"))
+        plots += [plot for path in paths if (plot := _made(path, entry))]
+        note = folder / "broken" / f"{entry.key}.json"
         if note.exists():
             broken.append(records.read_json(Broken, note))
     return DatasetRecord(
@@ -211,16 +223,19 @@ def _claim(folder: Path, settings: str) -> None:
             f"`{folder}` holds a dataset prepared with other settings, encoder or autoencoder (see `{path}`); "
             "name another folder, or delete this one"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(settings, encoding="utf-8")
+    _write(path, settings)
 
 
-def _write(path: Path, values: object) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
-def _stub(entry: Entry) -> Plot:
-    return Plot(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, (0, 0, 0, 0), 0.0)
+def _plot(entry: Entry, name: str = "", box: tuple[int, int, int, int] = (0, 0, 0, 0), tissue: float = 0.0) -> Plot:
+    return Plot(name, entry.name, entry.group, entry.split, entry.licence, entry.label, box, tissue, _stated(entry))
+
+
+def _stated(entry: Entry) -> str:
+    return str(entry.pixel_size or "")
