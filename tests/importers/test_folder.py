@@ -14,24 +14,36 @@ from tests.importers.recorded import folder, model, needed
 from patchloom.cli.import_ import import_
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.geometry import Box
-from patchloom.importers.folder import RECORD, Facts, load_imported, save_imported
+from patchloom.importers.latent_diffusion import LatentDiffusion, of_parts
 from patchloom.importers.official import How, default_run, official_run, patch
 from patchloom.loom.blended import BlendedDecode
 from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.loom.run import figures
 from patchloom.loom.slerp import SlerpScene
+from patchloom.pipelines.imported import Facts, load_imported, save_imported
+from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.record import RECORD, Source
 
 pytestmark = needed
+
+
+def save(model: LatentDiffusion, folder: Path, facts: Facts) -> None:
+    source = Source("latent-diffusion", model.spec.ema, model.passengers)
+    save_imported(folder, model.parts, model.autoencoder, model.spec.patch_px, source, facts)
 
 
 @pytest.mark.parametrize("name", ["tiny_patch", "tiny_ssl"])
 def test_a_folder_gives_back_the_model(name: str, tmp_path: Path) -> None:
     own = model(name)
-    save_imported(own, tmp_path, Facts(name, "0.5um"))
-    again, record = load_imported(tmp_path)
+    save(own, tmp_path, Facts(name, "0.5um"))
+    denoiser, stage, record = load_imported(tmp_path)
+    assert record.source is not None
+    again = of_parts(
+        denoiser, stage, record.patch_px, averaged=record.source.averaged, passengers=record.source.passengers
+    )
     assert again.spec == own.spec
     assert again.passengers == own.passengers
-    assert (record.facts.pixel_size, record.factor, record.patch_px) == ("0.5um", 4, 64)
+    assert (record.pixel_size, record.factor, record.patch_px) == ("0.5um", 4, 64)
     for one, other in zip(
         (own.network, own.autoencoder, own.embedder), (again.network, again.autoencoder, again.embedder), strict=True
     ):
@@ -41,10 +53,10 @@ def test_a_folder_gives_back_the_model(name: str, tmp_path: Path) -> None:
 
 def test_damaged_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pixel size"):
-        save_imported(model("tiny_patch"), tmp_path, Facts("a", "wide"))
+        save(model("tiny_patch"), tmp_path, Facts("a", "wide"))
     with pytest.raises(MissingError):
         load_imported(tmp_path)
-    save_imported(model("tiny_patch"), tmp_path, Facts("a"))
+    save(model("tiny_patch"), tmp_path, Facts("a", "0.5um"))
     path = tmp_path / "denoiser" / "denoiser.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(FormatError, match="digest is not the recorded one"):
@@ -52,7 +64,7 @@ def test_damaged_folders(tmp_path: Path) -> None:
 
 
 def test_a_record_that_asks_for_more_than_its_weights_is_refused(tmp_path: Path) -> None:
-    save_imported(model("tiny_patch"), tmp_path, Facts("a"))
+    save(model("tiny_patch"), tmp_path, Facts("a", "0.5um"))
     record = tmp_path / "denoiser" / "denoiser.json"
     told = json.loads(record.read_text())
     told["unet"]["width"] = 64000
@@ -62,17 +74,24 @@ def test_a_record_that_asks_for_more_than_its_weights_is_refused(tmp_path: Path)
 
 
 def test_the_verb(tmp_path: Path) -> None:
-    made = CliRunner().invoke(
-        import_, [str(folder("tiny_patch")), "-o", str(tmp_path / "p"), "--pixel-size", "0.5um", "--json"]
-    )
+    said = ("--pixel-size", "0.5um", "--encoder", "hipt", "--background", "243,242,244", "--json")
+    made = CliRunner().invoke(import_, [str(folder("tiny_patch")), "-o", str(tmp_path / "p"), *said])
     assert made.exit_code == 0, made.output
     told = json.loads(made.stdout)
-    assert (told["weights"], told["patch_px"], told["embedding"]) == ("averaged", 64, 24)
+    assert (told["weights"], told["patch_px"], told["embedding"], told["encoder"]) == ("averaged", 64, 24, "hipt")
     assert "callbacks" in told["left_out"]
-    assert torch.equal(
-        load_imported(tmp_path / "p")[0].network.enter.weight, model("tiny_patch", ema=True).network.enter.weight
-    )
-    assert json.loads((tmp_path / "p" / RECORD).read_text())["averaged"]
+    pipeline = load_pipeline(tmp_path / "p")
+    assert torch.equal(pipeline.network.enter.weight, model("tiny_patch", ema=True).network.enter.weight)
+    assert pipeline.record.background == (243, 242, 244)
+    assert json.loads((tmp_path / "p" / RECORD).read_text())["source"]["averaged"]
+
+
+def test_what_no_checkpoint_says_is_asked_for(tmp_path: Path) -> None:
+    said = CliRunner().invoke(import_, [str(folder("tiny_patch")), "-o", str(tmp_path / "p")])
+    assert (said.exit_code, "Missing option '--pixel-size'" in said.stderr) == (2, True)
+    colour = ("--pixel-size", "0.5um", "--background", "1,2,300")
+    said = CliRunner().invoke(import_, [str(folder("tiny_patch")), "-o", str(tmp_path / "p"), *colour])
+    assert (said.exit_code, "is not R,G,B from 0 to 255" in said.stderr) == (2, True)
 
 
 def scene() -> SlerpScene:

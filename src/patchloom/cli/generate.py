@@ -121,8 +121,8 @@ def generate(
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
     note(loaded.doubts)
-    windows = Settings(plan=plan, window=window, core=core, sync=sync, batch=batch)
-    settings = replace(windows, seed=seed, sampler=sampler, steps=steps, guidance=guidance, recipe=recipe)
+    how = Settings(seed, sampler, steps, guidance, recipe=recipe)
+    settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
         kept = (keep, region) if keep is not None and region is not None else None

@@ -48,12 +48,19 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _folder(path: Path) -> dict[str, Any]:
     if (path / PIPELINE).is_file():
-        from patchloom.pipelines.record import PipelineRecord
-
-        return {"kind": "pipeline", **records.dump(records.read_json(PipelineRecord, path / PIPELINE))}
+        return {"kind": "pipeline", **_pipeline(path / PIPELINE)}
     if (path / DATASET).is_file():
         return {"kind": "dataset", **_dataset(path / DATASET)}
     raise FormatError(f"folder `{path}` holds neither {DATASET} nor {PIPELINE}, so it is no dataset and no pipeline")
+
+
+def _pipeline(path: Path) -> dict[str, Any]:
+    """The record of a pipeline: how it was trained where it is our own, where it comes from where it is not."""
+    from patchloom.pipelines.record import PipelineRecord
+
+    facts = records.dump(records.read_json(PipelineRecord, path))
+    foreign = facts["source"] is not None
+    return {key: value for key, value in facts.items() if key != ("training" if foreign else "source")}
 
 
 def _dataset(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
+from patchloom.cli.output import emit, note
 from patchloom.errors import InputError
 
 if TYPE_CHECKING:  # torch
@@ -83,6 +83,7 @@ def sample(
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
     grid = read_grid(grid_path)
     loaded.check(grid, f"`{grid_path}`")
+    note(loaded.doubts)
     wanted = 1 if variations else 2 if between else count
     chosen = cells or pick_cells(grid, wanted, seed)
     if (variations or between) and len(chosen) != wanted:

@@ -21,6 +21,7 @@ from patchloom.errors import FormatError, MissingError
 from patchloom.importers.checkpoint import Checkpoint, read_checkpoint
 from patchloom.importers.ldm_config import LatentDiffusionSpec, find_config, read_config
 from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to_ours, to_theirs, unet_names
+from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.weights import load_exactly
@@ -61,6 +62,11 @@ class LatentDiffusion:
         """Expected clean latents, as everything here speaks of them."""
         return Preconditioned(self.network, self.spec.parametrisation)
 
+    @property
+    def parts(self) -> LatentDenoiser:
+        """What a folder of ours keeps together."""
+        return LatentDenoiser(self.network, self.embedder, self.spec.parametrisation)
+
 
 def import_checkpoint(path: Path, config: Path | None = None, *, ema: bool | None = None) -> LatentDiffusion:
     """Read a folder of the official layout, or a checkpoint file and its config.
@@ -72,6 +78,21 @@ def import_checkpoint(path: Path, config: Path | None = None, *, ema: bool | Non
     folder = path if path.is_dir() else file.parent.parent if file.parent.name == "checkpoints" else file.parent
     spec = read_config(config or find_config(folder))
     return assemble(spec, read_checkpoint(file), ema=ema)
+
+
+def of_parts(
+    parts: LatentDenoiser, stage: FirstStage, patch_px: int, *, averaged: bool = False, passengers: tuple[str, ...] = ()
+) -> LatentDiffusion:
+    """The model of a folder of ours again, to be exported: parts of `pipelines.imported.load_imported`."""
+    spec = LatentDiffusionSpec(
+        unet=parts.network.shape,
+        first_stage=stage.shape,
+        embedder=parts.embedder.shape,
+        parametrisation=parts.parametrisation,
+        patch_px=patch_px,
+        ema=averaged,
+    )
+    return LatentDiffusion(spec, parts.network, stage, parts.embedder, passengers)
 
 
 def find_checkpoint(path: Path) -> Path:

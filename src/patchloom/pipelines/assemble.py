@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from patchloom import records
 from patchloom.autoencoders.files import digest, load_autoencoder
 from patchloom.errors import InputError, MismatchError
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline, save_pipeline
-from patchloom.pipelines.record import FORMAT, ConditionSpec, Defaults, PipelineRecord, Training
+from patchloom.pipelines.record import FORMAT, NOT_STATED, ConditionSpec, Defaults, PipelineRecord, Training
 from patchloom.training.dataset import Dataset
 
 GLASS = (243, 242, 244)  # RGB of empty glass under a microscope
@@ -61,5 +62,13 @@ def card_of(record: PipelineRecord) -> str:
     lines = [f"# {record.name}", "", "A Patchloom pipeline. What it makes is synthetic.", ""]
     lines += [f"- {key.replace('_', ' ')}: {facts[key]}" for key in ("pixel_size", "patch_px", "factor", "channels")]
     lines += [f"- encoder: {record.encoder.name}, {record.encoder.dim}-d ({record.encoder.licence})"]
-    lines += [f"- {key}: {value}" for key, value in (facts["training"] or {}).items()]
+    for block in (facts["training"], facts["source"]):
+        lines += [f"- {key}: {_told(value)}" for key, value in (block or {}).items()]
     return "\n".join(lines) + "\n"
+
+
+def _told(value: Any) -> str:
+    """A fact as a card says it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return NOT_STATED if value is None else str(value)

@@ -101,7 +101,7 @@ def similarity(
         for judge in judges:
             found = fidelity(pipeline, grid, made, real, encoder=judge, progress=bars(f"{judge.spec.name}: cells"))
             entries += of_similarity(found, space_of(judge), sides)
-    return report(f"{image.name} against its grid", entries, _notes(image, grid))
+    return report(f"{image.name} against its grid", entries, [*pipeline.doubts, *_notes(image, grid)])
 
 
 def space_of(encoder: Encoder) -> FeatureSpace:

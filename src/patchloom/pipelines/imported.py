@@ -1,0 +1,117 @@
+"""A foreign model as a pipeline folder: two networks, and a record that says where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from patchloom.autoencoders.ldm_files import load_first_stage, save_first_stage
+from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.diffusion.levels import ddpm_table
+from patchloom.diffusion.parametrisation import NoiseLabel
+from patchloom.encoders.known import KNOWN
+from patchloom.errors import InputError
+from patchloom.geometry import PixelSize
+from patchloom.grids.spec import EncoderSpec
+from patchloom.networks.ldm_files import LatentDenoiser, load_latent_denoiser, save_latent_denoiser
+from patchloom.pipelines.assemble import card_of
+from patchloom.pipelines.pipeline import checked_record, write_record
+from patchloom.pipelines.record import (
+    AUTOENCODER,
+    DENOISER,
+    FORMAT,
+    NOT_STATED,
+    RECORD,
+    ConditionSpec,
+    Defaults,
+    PipelineRecord,
+    Source,
+)
+
+STEPS, GUIDANCE = 20, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What no checkpoint says about itself and its user knows. None is not stated."""
+
+    name: str
+    pixel_size: str  # of the images that it was trained on
+    encoder: str | None = None  # whose embeddings it was trained on
+    background: tuple[int, int, int] | None = None  # RGB where a grid holds nothing; None leaves it to the model
+
+
+def save_imported(
+    folder: Path,
+    parts: LatentDenoiser,
+    stage: FirstStage,
+    patch_px: int,
+    source: Source,
+    facts: Facts,
+    dtype: torch.dtype = torch.float32,
+) -> PipelineRecord:
+    """Write the folder; `pipeline.json` comes last and makes it a pipeline.
+
+    Raises InputError for a bad pixel size, or an encoder whose embeddings are of another length.
+    """
+    record = described(parts, stage, patch_px, source, facts)
+    (folder / RECORD).unlink(missing_ok=True)
+    save_first_stage(stage, folder / AUTOENCODER, dtype)
+    save_latent_denoiser(parts, folder / DENOISER, dtype)
+    write_record(folder, record, card_of(record))
+    return record
+
+
+def load_imported(folder: Path) -> tuple[LatentDenoiser, FirstStage, PipelineRecord]:
+    """The parts of the folder, as they were saved. Raises MissingError, or FormatError for a damaged one."""
+    record = checked_record(folder)
+    return load_latent_denoiser(folder / DENOISER), load_first_stage(folder / AUTOENCODER), record
+
+
+def described(parts: LatentDenoiser, stage: FirstStage, patch_px: int, source: Source, facts: Facts) -> PipelineRecord:
+    """The record of a foreign model. It was trained on one embedding a patch, so cells are patches side by side."""
+    patch = patch_px // stage.factor
+    return PipelineRecord(
+        format=FORMAT,
+        name=facts.name,
+        pixel_size=str(PixelSize.parse(facts.pixel_size)),
+        patch_px=patch_px,
+        factor=stage.factor,
+        channels=stage.channels,
+        encoder=_encoder(facts.encoder, parts.embedder.shape.patch, patch_px),
+        condition=ConditionSpec(patch_px, (patch_px,)),
+        background=facts.background,
+        weights={},
+        defaults=_defaults(parts.parametrisation.label, patch),
+        source=source,
+    )
+
+
+def _defaults(label: NoiseLabel, patch: int) -> Defaults:
+    """What the mathematics says: a solver of second order over the levels of the table, windows of a patch."""
+    table = ddpm_table(label.steps, label.beta_first, label.beta_last)
+    return Defaults(
+        steps=STEPS,
+        sigma_min=float(table[0]),
+        sigma_max=float(table[-1]),
+        guidance=GUIDANCE,
+        window=patch,
+        core=max(patch * 3 // 4, 1),
+        levels="ddpm",
+    )
+
+
+def _encoder(name: str | None, dim: int, patch_px: int) -> EncoderSpec:
+    """What is known of the encoder: its name where the user gave one, and nothing of its weights."""
+    known = KNOWN.get(name or "")
+    if known is None:
+        plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return EncoderSpec(name or NOT_STATED, dim, patch_px, *plain, NOT_STATED, NOT_STATED)
+    if known.dim != dim:
+        raise InputError(
+            f"encoder `{name}` gives {known.dim}-d embeddings, but this model was trained on {dim}-d ones; name the "
+            "encoder that it was trained with"
+        )
+    return EncoderSpec(name or NOT_STATED, dim, known.input_px, *known.mean_std, known.licence, NOT_STATED)
