@@ -106,11 +106,9 @@ def generate(
     PIPELINE is a folder, or the name of a pipeline that comes with Patchloom. A georeferenced reference makes a
     GeoTIFF. The same command goes on with an image that was interrupted.
     """
-    from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.edit import open_edit
     from patchloom.pipelines.generate import Settings, size_of
     from patchloom.pipelines.image_file import calibrate, estimate, generate_file
-    from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.workers import hire
 
     started = time.monotonic()
@@ -118,9 +116,7 @@ def generate(
         raise click.UsageError("--keep needs --grid and --region, the part of the image that is made anew")
     if keep is None and grid_path is not None and (reference, region) != (None, None):
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
-    place = choose_device(device)
-    loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    note(loaded.doubts)
+    loaded = _load(pipeline, device, dtype)
     how = Settings(seed, sampler, steps, guidance, recipe=recipe)
     settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch)
     with progress() as bar:
@@ -152,6 +148,16 @@ def generate(
         facts |= {"peak_memory_bytes": ahead.peak_memory_bytes, "seconds": round(ahead.seconds, 1)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)
+
+
+def _load(name: str, device: str, dtype: str) -> Pipeline:
+    from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.pipeline import load_pipeline
+
+    place = choose_device(device)
+    loaded = load_pipeline(name, place, choose_dtype(dtype, place))
+    note(loaded.doubts)
+    return loaded
 
 
 def _counts(cost: Figures) -> dict[str, float]:

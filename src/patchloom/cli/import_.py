@@ -64,9 +64,9 @@ def import_(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Make a pipeline of a latent-diffusion checkpoint of the official layout.
+    """Make a pipeline of a checkpoint in the official layout.
 
-    CHECKPOINT is a folder with checkpoints/last.ckpt and configs/*-project.yaml, or a file. Nothing that it holds is
+    The layout is that of latent diffusion: CHECKPOINT is a folder with checkpoints/last.ckpt and configs/*-project.yaml, or a file. Nothing that it holds is
     executed, and its weights must fit its config exactly.
     """
     from patchloom.importers.latent_diffusion import import_checkpoint

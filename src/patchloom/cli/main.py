@@ -94,7 +94,7 @@ VERBS: dict[str, Verb] = {
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
     "vary": Verb("Make variations of labelled images, each from its own embeddings.", _vary),
-    "import": Verb("Bring a latent-diffusion checkpoint of the official layout here.", _import),
+    "import": Verb("Make a pipeline of a checkpoint in the official layout.", _import),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 
