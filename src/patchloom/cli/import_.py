@@ -66,8 +66,8 @@ def import_(
 ) -> None:
     """Make a pipeline of a checkpoint in the official layout.
 
-    The layout is that of latent diffusion: CHECKPOINT is a folder with checkpoints/last.ckpt and configs/*-project.yaml, or a file. Nothing that it holds is
-    executed, and its weights must fit its config exactly.
+    The layout is that of latent diffusion: CHECKPOINT is a folder with checkpoints/last.ckpt and
+    configs/*-project.yaml, or a file. Nothing that it holds is executed, and its weights must fit its config exactly.
     """
     from patchloom.importers.latent_diffusion import import_checkpoint
     from patchloom.machine import DTYPES
