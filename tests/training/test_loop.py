@@ -134,6 +134,17 @@ def test_an_interrupted_run_leaves_its_last_step(number: signal.Signals, tmp_pat
     assert train(Toy(), tmp_path, plan(24)).step == 3  # all three steps were kept
 
 
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    def insist(progress: Progress, figures: Mapping[str, float]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Toy(), tmp_path, plan(800), report=insist)
+    assert not (tmp_path / NAME).exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_time_is_up_after_a_step_with_checkpoint_and_export(tmp_path: Path) -> None:
     toy = Toy()
     upkeep = Upkeep(log=8, pictures=NEVER, checkpoint=NEVER)

@@ -13,7 +13,7 @@ from tests.training.test_denoiser import SHAPE, config_of
 from tests.training.toys import CPU
 
 from patchloom import records
-from patchloom.errors import FormatError, MismatchError, MissingError
+from patchloom.errors import FormatError, InputError, MismatchError, MissingError
 from patchloom.networks.files import load_denoiser
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training.__main__ import main
@@ -73,6 +73,36 @@ def test_a_config_says_what_does_not_fit(tmp_path: Path) -> None:
     path.write_text("kind: [")
     with pytest.raises(FormatError, match="is not YAML"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimisation: {samples: 8, batch: 0}", "`batch` must be positive, not 0"),
+        ("optimisation: {samples: 8, rate: .nan}", "`rate` must be positive, not nan"),
+        ("upkeep: {log: 0}", "`log` must be positive"),
+        ("dropped: 1.5", "`dropped` is a share from 0 to 1, not 1.5"),
+        ("strides: []", "one or more whole numbers"),
+        ("window: 0", "`window` must be positive"),
+    ],
+)
+def test_numbers_that_make_no_run_are_refused(change: str, message: str, tmp_path: Path) -> None:
+    lines = {"optimisation": "optimisation: {samples: 8}", change.partition(":")[0]: change}
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "\n".join(["kind: denoiser", "data: a", "output: b", "autoencoder: c", "shape: {}", *lines.values()])
+    )
+    with pytest.raises(InputError, match=message):
+        read_config(path)
+
+
+def test_paths_are_relative_to_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "config.yaml"
+    path.parent.mkdir()
+    path.write_text("{kind: autoencoder, data: ../a, output: /b, optimisation: {samples: 1, rate: 1e-4}}")
+    config = read_config(path)
+    assert Path(config.data).resolve() == tmp_path / "a"
+    assert (config.output, config.optimisation.rate) == ("/b", 1e-4)
 
 
 def test_a_dataset_whose_test_patients_leak_is_refused(config: DenoiserTraining) -> None:

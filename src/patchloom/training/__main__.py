@@ -9,9 +9,11 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from patchloom.errors import PatchloomError
+from patchloom.training.checkpoint import Progress
 from patchloom.training.config import read_config
 from patchloom.training.journal import line
 from patchloom.training.run import machine_of, outcome, train_config
@@ -30,16 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
             machine,
             resume=said.resume,
             seconds=said.seconds,
-            report=lambda progress, figures: print(line(progress, figures), file=sys.stderr, flush=True),  # noqa: T201
+            report=_tell,
         )
     except PatchloomError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"Error: {error}\n")
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(outcome(config, done)))  # noqa: T201
+        sys.stdout.write(json.dumps(outcome(config, done)) + "\n")
     return 0
+
+
+def _tell(progress: Progress, figures: Mapping[str, float]) -> None:
+    sys.stderr.write(line(progress, figures) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from patchloom import records
 from patchloom.autoencoders.convolutional import ConvolutionalShape
 from patchloom.diffusion.parametrisation import Parametrisation
-from patchloom.errors import FormatError, MissingError
+from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.networks.unet import UNetShape
 
 
@@ -27,6 +27,9 @@ class Optimisation:
     clip: float = 1.0  # largest norm of the gradient
     ema_samples: float = 50_000.0  # half-life of the averaged weights, in samples; shorter while few were seen
 
+    def __post_init__(self) -> None:
+        _check_positive(self, "samples", "batch", "rate", "clip", "ema_samples")
+
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
@@ -35,6 +38,9 @@ class Upkeep:
     log: int = 3_200
     pictures: int = 50_000
     checkpoint: int = 20_000
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "log", "pictures", "checkpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,10 @@ class AutoencoderTraining:
     equivariance: float = 0.25  # share of steps in which a halved latent must decode to the halved picture
     seed: int = 0
     upkeep: Upkeep = field(default_factory=Upkeep)
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "crop_px")
+        _check_share("equivariance", self.equivariance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,12 @@ class DenoiserTraining:
     seed: int = 0
     upkeep: Upkeep = field(default_factory=Upkeep)
 
+    def __post_init__(self) -> None:
+        _check_positive(self, "window", "sigma_deviation")
+        _check_share("dropped", self.dropped)
+        if not self.strides or min(self.strides) < 1:
+            raise InputError(f"`strides` are one or more whole numbers from 1 on, not {self.strides}")
+
 
 Training = AutoencoderTraining | DenoiserTraining
 _KINDS: dict[str, type[Any]] = {"autoencoder": AutoencoderTraining, "denoiser": DenoiserTraining}
@@ -86,7 +102,7 @@ def read_config(path: Path) -> Training:
         raise MissingError(f"there is no config file `{path}`")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FormatError(f"`{path}` is not YAML: {error}") from None
     kind = values.get("kind") if isinstance(values, dict) else None
     if kind not in _KINDS:
@@ -97,3 +113,15 @@ def read_config(path: Path) -> Training:
             values[key] = str(base / values[key])
     config: Training = records.load(_KINDS[kind], values, str(path))
     return config
+
+
+def _check_positive(record: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if not 0 < value < float("inf"):
+            raise InputError(f"`{name}` must be positive, not {value}")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"`{name}` is a share from 0 to 1, not {value}")

@@ -143,7 +143,7 @@ class Run:
         self.processes.mean([p.grad for p in self.parameters if p.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.parameters, self.plan.clip)
         self._update(norm)
-        return {"loss": loss, "gradient": norm, **figures}
+        return {"loss": loss.detach(), "gradient": norm, **figures}
 
     def flops(self) -> int:
         """Floating point operations of this process's share of a step."""
