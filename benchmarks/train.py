@@ -126,7 +126,11 @@ def print_rows(rows: list[dict[str, str | float | None]], where: str, batch: int
     if as_json:
         sys.stdout.write(json.dumps({"device": where, "torch": torch.__version__, "batch": batch, "rows": rows}) + "\n")
         return
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value or "-") for value in row.values()] for row in rows)]
+    lines = [
+        list(rows[0]),
+        ["---"] * len(rows[0]),
+        *(["-" if value is None else str(value) for value in row.values()] for row in rows),
+    ]
     sys.stdout.write(f"{where}, torch {torch.__version__}, batch {batch}\n\n")
     sys.stdout.writelines(f"| {' | '.join(line)} |\n" for line in lines)
 
