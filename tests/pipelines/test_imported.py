@@ -39,6 +39,8 @@ from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.seams import settings_of
+from patchloom.pipelines.vary import vary
+from patchloom.training.dataset import Dataset
 
 DIM, PATCH = 6, 64
 SOURCE = Source("latent-diffusion", True, ("callbacks",), "MIT")
@@ -116,15 +118,15 @@ def test_a_pipeline_does_what_the_recipes_do(
     """The recipes for a model in memory are held against the recorded outputs of the official code."""
     own = model(imported)
     own.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scene = SlerpScene.of(grid(), 4, own.embedder)
-    told = recipe(own, scene, (32, 48), How(seed=7, batch=4))
-    run = plan_run(pipeline, grid(), replace(settings, seed=7, batch=4))
+    scene = SlerpScene.of(grid(1, 3), 4, own.embedder)
+    told = recipe(own, scene, (16, 48), How(seed=7, batch=4))
+    run = plan_run(pipeline, grid(1, 3), replace(settings, seed=7, batch=4))
     assert [stage.sigma for stage in run.stages] == [stage.sigma for stage in told.stages]
     assert run.lattices == told.lattices
     few = slice(-2, None)  # the last levels are enough to tell runs apart, and the first field says how they start
     first, other = (one.start or one.noise(one.seed, 0, one.latents) for one in (run, told))
     np.testing.assert_array_equal(first.read(run.latents.box), other.read(run.latents.box))
-    start = ArrayField(0.2 * np.random.default_rng(0).standard_normal((3, 32, 48)).astype(np.float32))
+    start = ArrayField(0.2 * np.random.default_rng(0).standard_normal((3, 16, 48)).astype(np.float32))
     made, wanted = (replace(one, stages=one.stages[few], start=start) for one in (run, told))
     np.testing.assert_array_equal(whole(made), whole(wanted))
 
@@ -202,6 +204,17 @@ def test_a_large_reference_is_encoded_in_patches(pipeline: Pipeline) -> None:
     assert latents.shape == (3, 32, 50)
     alone = pipeline.autoencoder.encode(torch.from_numpy(pixels[None, :, :64, :64])).numpy()[0]
     np.testing.assert_allclose(latents[:, :12, :12], alone[:, :12, :12], atol=1e-4)
+
+
+def test_variations_of_images(pipeline: Pipeline, slides: Path, dataset: Dataset, tmp_path: Path) -> None:
+    """From a table, and from the cells of a dataset."""
+    for originals in (slides, dataset.folder):
+        made = vary(
+            pipeline, originals, 1, tmp_path / originals.stem, Settings(steps=1, guidance=1.0, batch=8), split="val"
+        )
+        assert len(made.variations) > 0
+        assert made.skipped == ()
+        assert all((tmp_path / originals.stem / row.file).is_file() for row in made.variations)
 
 
 def test_files_of_our_own_need_no_kind(pipeline_folder: Path, tmp_path: Path) -> None:
