@@ -1,0 +1,66 @@
+"""What comes with Patchloom works together: the pipeline, the sample section, and the page that shows the method."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from patchloom.fields.field import ArrayField, Cropped
+from patchloom.geometry import Box
+from patchloom.grids.file import read_grid
+from patchloom.pipelines import demo
+from patchloom.pipelines.fidelity import fidelity
+from patchloom.pipelines.generate import Settings, generate
+from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.presets import presets
+from patchloom.rasters.opening import open_raster
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return load_pipeline(demo.PIPELINE)
+
+
+def test_the_presets_are_those_that_are_documented() -> None:
+    assert presets() == [demo.PIPELINE]
+    for name in presets():
+        assert (ROOT / "docs" / "models" / f"{name}.md").is_file()
+
+
+def test_the_sample_grid_describes_the_sample_section(pipeline: Pipeline) -> None:
+    grid = read_grid(demo.GRID)
+    pipeline.check(grid)
+    with open_raster(demo.REFERENCE, pipeline.pixel_size) as section:
+        assert grid.canvas == section.frame.box.shape
+        cell = section.read(grid.cell_box(3, 5))
+    own = pipeline.encoder()
+    from patchloom.encoders.embed import encode
+
+    assert np.allclose(encode(own, cell[None])[0], grid.embeddings[3, 5], atol=2e-2)
+
+
+def test_the_image_follows_the_grid_and_not_another_one(pipeline: Pipeline) -> None:
+    grid = read_grid(demo.GRID).cropped(Box(0, 0, 7, 7))
+    image = generate(pipeline, grid, Settings(batch=4))
+    pixels = ArrayField(image.pixels.read(image.pixels.frame.box), pipeline.pixel_size)
+    with open_raster(demo.REFERENCE, pipeline.pixel_size) as section:
+        found = fidelity(pipeline, grid, pixels, Cropped(section, pixels.frame.box))
+    assert found.raw.value.value > found.raw.floor + 0.03
+    assert found.raw.ceiling is not None
+    assert found.raw.ceiling.value > found.raw.value.value
+    assert found.retrieval_auc.value > 0.55
+
+
+def test_the_page_that_shows_the_method_makes_a_picture(tmp_path: Path) -> None:
+    reference, out = tmp_path / "reference.png", tmp_path / "out.png"
+    Image.open(demo.REFERENCE).crop((0, 0, 320, 256)).save(reference)
+    runpy.run_path(str(ROOT / "examples" / "large_image.py"))["main"](reference, out)
+    with Image.open(out) as made:
+        assert made.size == (320, 256)
+        assert np.asarray(made).std() > 5
