@@ -1,7 +1,7 @@
 """A large canvas through the whole engine to a real pyramid, with a denoiser that costs next to nothing.
 
-    python benchmarks/loom_gigapixel.py --side 32768 --out /tmp/gigapixel
-    python benchmarks/loom_gigapixel.py --side 4096 --side 8192 --side 16384 --side 32768 --out /tmp/gigapixel
+    python benchmarks/loom_gigapixel.py --side 32768 --out gigapixel
+    python benchmarks/loom_gigapixel.py --side 4096 --side 8192 --side 16384 --side 32768 --out gigapixel
 
 For each side, in a process of its own: seconds, megapixels a second, the largest anonymous memory (RssAnon, which
 does not count mapped pages) and the file's size; for several sides also the exponent of time in area, fitted over
@@ -46,7 +46,7 @@ class Repeat:
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Nothing is encoded here."""
-        raise NotImplementedError("the gigapixel benchmark only decodes")
+        raise TypeError("the gigapixel benchmark only decodes")
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, 4, h, w) to uint8 (b, 3, 8 h, 8 w)."""
