@@ -82,6 +82,6 @@ def main(folder: Path, samples: int, upkeep: Upkeep) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), int(sys.argv[2]), Upkeep(log=8, pictures=NEVER, checkpoint=int(sys.argv[3])))
-    # Some two exits in a hundred of a busy machine, gloo aborts after Python has ended ("terminate called without an
+    # In 2 of 60 exits on a busy machine gloo aborted after Python has ended ("terminate called without an
     # active exception"). What is tested is done and on disk by then, so this process ends before it can.
     os._exit(0)
