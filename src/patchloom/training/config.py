@@ -80,6 +80,8 @@ class DenoiserTraining:
     sigma_mean: float = -0.4  # of log sigma
     sigma_deviation: float = 1.4
     dropped: float = 0.1  # share of samples that see no condition
+    initial: str | None = None  # folder of a denoiser whose weights a new run starts from
+    fresh: tuple[str, ...] = ()  # beginnings of the names of tensors that do not come from it, as in `cells.`
     seed: int = 0
     upkeep: Upkeep = field(default_factory=Upkeep)
 
@@ -88,6 +90,8 @@ class DenoiserTraining:
         _check_share("dropped", self.dropped)
         if not self.strides or min(self.strides) < 1:
             raise InputError(f"`strides` are one or more whole numbers from 1 on, not {self.strides}")
+        if self.fresh and self.initial is None:
+            raise InputError("`fresh` names tensors that do not come from `initial`, but there is no `initial`")
 
 
 Training = AutoencoderTraining | DenoiserTraining
@@ -108,7 +112,7 @@ def read_config(path: Path) -> Training:
     if kind not in _KINDS:
         raise FormatError(f"`{path}`: `kind` must be one of {', '.join(_KINDS)}; found {kind!r}")
     base = path.resolve().parent
-    for key in ("data", "output", "autoencoder"):
+    for key in ("data", "output", "autoencoder", "initial"):
         if isinstance(values.get(key), str):
             values[key] = str(base / values[key])
     config: Training = records.load(_KINDS[kind], values, str(path))

@@ -19,13 +19,14 @@ from patchloom.diffusion.loss import denoising_loss, log_normal
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.diffusion.samplers import dpmpp_2m, run
 from patchloom.errors import InputError, MismatchError
-from patchloom.networks.files import save_denoiser
+from patchloom.networks.files import load_denoiser, save_denoiser
 from patchloom.networks.unet import UNet
 from patchloom.training.config import DenoiserTraining
 from patchloom.training.dataset import Dataset, Split, check_latents
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.grids import TrainingGrids
+from patchloom.training.initial import start_from
 
 _JUDGED = 64  # validation windows whose loss is taken
 _SHOWN = 8  # of them, how many are sampled for the picture
@@ -58,7 +59,19 @@ class DenoiserTask:
         mean, deviation = self.windows.grids.constants()
         network.cells.mean.copy_(mean)
         network.cells.deviation.copy_(deviation)
+        if self.config.initial is not None:
+            self._start(network, Path(self.config.initial))
         return network
+
+    def _start(self, network: UNet, folder: Path) -> None:
+        """Start from another denoiser: its answer to an embedding too, unless `fresh` takes out the constants."""
+        first, weights = load_denoiser(folder)
+        if first.parametrisation != self.config.parametrisation:
+            raise MismatchError(
+                f"`{folder}` was trained as {first.parametrisation}, but this config asks for "
+                f"{self.config.parametrisation}"
+            )
+        start_from(network, weights.state_dict(), f"`{folder}`", self.config.fresh)
 
     def __len__(self) -> int:
         return len(self.windows)
