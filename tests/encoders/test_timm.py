@@ -12,12 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from patchloom.encoders.hub import ModelFolder
-from patchloom.encoders.known import KNOWN, KnownEncoder
 from patchloom.encoders.registry import load_encoder
-from patchloom.encoders.timm_models import folder_encoder
 from patchloom.errors import DependencyError, FormatError, InputError
-from patchloom.geometry import PixelSize
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 PRETRAINED = {
@@ -75,25 +71,6 @@ def test_a_folder_gives_what_timm_gives(tmp_path: Path, pickled: bool) -> None:
     torch.testing.assert_close(encoder(noise()), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_virchows_two_parts_and_named_layers(tmp_path: Path) -> None:
-    layers = timm().layers
-    arguments = {"mlp_layer": layers.SwiGLUPacked, "act_layer": torch.nn.SiLU, "reg_tokens": 2, "global_pool": ""}
-    path = saved(tmp_path / "tiny", **arguments)
-    (weights,) = path.glob("*.safetensors")
-    told = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU", "reg_tokens": 2, "global_pool": ""}
-    known = KnownEncoder("a/b", 32, "CC0-1.0", pool="class token and mean of patches", registers=2, arguments=told)  # type: ignore[arg-type]
-    folder = ModelFolder("hub:a/b", path, json.loads((path / "config.json").read_text()), (weights,), "CC0-1.0", known)
-    encoder = folder_encoder(folder, "cpu", torch.float32)
-    network = timm().create_model("vit_tiny_patch16_224", num_classes=0, **TINY, **arguments).eval()
-    torch.manual_seed(0)
-    network = timm().create_model("vit_tiny_patch16_224", num_classes=0, **TINY, **arguments).eval()
-    with torch.no_grad():
-        tokens = network(encoder.transform(noise()))
-    expected = torch.cat([tokens[:, 0], tokens[:, 3:].mean(1)], 1)
-    assert encoder.spec.dim == 32
-    torch.testing.assert_close(encoder(noise()), expected, atol=1e-4, rtol=1e-4)
-
-
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     path = saved(tmp_path / "tiny", pickled=True)
     values = json.loads((path / "config.json").read_text())
@@ -108,7 +85,7 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         load_encoder(str(path))
     (path / "config.json").write_text(json.dumps(values))
     torch.save({"a": Path("code")}, path / "pytorch_model.bin")
-    with pytest.raises(FormatError, match="could not be loaded"):
+    with pytest.raises(FormatError, match="could not be read"):
         load_encoder(str(path))
 
 
@@ -126,12 +103,3 @@ def test_without_timm_the_way_to_install_it_is_told() -> None:
             load_encoder("timm:resnet18.a1_in1k")
     else:
         pytest.skip("timm imports here")
-
-
-def test_the_table_of_known_encoders_is_sound() -> None:
-    for known in KNOWN.values():
-        assert known.hub_id.count("/") == 1
-        assert known.dim > 0
-        assert len(known.mean_std[0]) == len(known.mean_std[1]) == 3
-        if known.pixel_size is not None:
-            PixelSize.parse(known.pixel_size)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchloom.encoders.known import KnownEncoder, known_by_hub_id
+from patchloom.encoders.known import KNOWN, KnownEncoder, known_by_hub_id
 from patchloom.errors import DependencyError, FormatError, InputError, MissingError
 
 _SMALL = ["config.json", "preprocessor_config.json", "README.md"]
@@ -80,7 +80,9 @@ def _not_here(repo: str, page: str, download: bool) -> str:
         return f"`{repo}` is not on this machine, and {page} could not be reached; check the network"
     known = known_by_hub_id(repo)
     ask = f"ask for access on {page}, log in with `hf auth login`, then " if known and known.gated else ""
-    return f"`{repo}` is not on this machine: {ask}fetch it with `hf download {repo}`, or allow the download"
+    name = next((name for name, entry in KNOWN.items() if entry is known and known and known.network), None)
+    file = f", or name a file of its weights, `{name}:FILE`" if name else ""
+    return f"`{repo}` is not on this machine: {ask}fetch it with `hf download {repo}`, or allow the download{file}"
 
 
 def _folder(name: str, path: Path, known: KnownEncoder | None) -> ModelFolder:

@@ -1,75 +1,161 @@
-"""Encoders that the field uses: what they are called, and what their repositories' own files leave out.
+"""Encoders that the field uses: what they are called, what they are, and where their weights are had.
 
-Width, transform and licence are as the models' cards and papers state them; loading reads them again from the files,
-and an entry here only supplies what those do not hold.
+Width, transform and licence are as the models' cards, papers and code state them. Where a repository's own files say
+how pictures are prepared, those are read; an entry supplies what they do not hold. An entry with a `network` is run by
+our own `ViT` from a file of weights; the others are read as transformers keeps them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
+from patchloom.encoders.pixels import Filter
+from patchloom.encoders.vit import ViTShape
+
 Pool = Literal["class token", "class token and mean of patches"]
+Side = Literal["student", "teacher"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _HIBOU = ((0.7068, 0.5755, 0.722), (0.195, 0.2316, 0.1816))
 _H_OPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
 
-Number = int | float | bool | str
+WEIGHTS = "PATCHLOOM_WEIGHTS"
+"""The environment variable that names a folder of weights."""
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownEncoder:
-    """A pretrained encoder on the Hugging Face hub."""
+    """A pretrained encoder: on the Hugging Face hub, or in a file that its authors give."""
 
-    hub_id: str
+    hub_id: str | None
     dim: int
     licence: str
     gated: bool = False  # ask on its page before it can be downloaded
     pixel_size: str | None = None  # what it was trained on mostly; None for photographs
     input_px: int = 224
     mean_std: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    filter: Filter = "bicubic"
     pool: Pool = "class token"
-    registers: int = 0
-    # For timm, where the repository's config does not hold them; names of layers are resolved in `timm_models`.
-    arguments: dict[str, Number] = field(default_factory=dict)
+    network: ViTShape | None = None
+    side: Side = "teacher"  # of a training run's checkpoint, the network that was released
+    file: str | None = None  # what its authors call the file
+    source: str = ""  # where the file is had, where that is not the hub
 
 
-_SWIGLU: dict[str, Number] = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
-_VIRCHOW = _SWIGLU | {"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, "global_pool": ""}
-_UNI: dict[str, Number] = {"img_size": 224, "patch_size": 16, "init_values": 1e-5, "dynamic_img_size": True}
-_UNI2 = _SWIGLU | {
-    "img_size": 224,
-    "patch_size": 14,
-    "depth": 24,
-    "num_heads": 24,
-    "init_values": 1e-5,
-    "embed_dim": 1536,
-    "mlp_ratio": 2.66667 * 2,
-    "no_embed_class": True,
-    "reg_tokens": 8,
-    "dynamic_img_size": True,
-}
+_VITS = ViTShape(384, 12, 6, 1536)
+_VITB = ViTShape(768, 12, 12, 3072)
+_VITL = ViTShape(1024, 24, 16, 4096, scaled=True)
+_DINOV2 = {"patch_px": 14, "grid": 37, "scaled": True, "offset": 0.1}
+_GATED_14 = {"patch_px": 14, "grid": 16, "gated": True, "scaled": True}
+_VIRCHOW = ViTShape(1280, 32, 16, 3416, **_GATED_14)  # type: ignore[arg-type]
 _BOTH: Pool = "class token and mean of patches"
+_DINO = "facebookresearch/dino on GitHub lists it"
 
 KNOWN: dict[str, KnownEncoder] = {
-    "dino-vits16": KnownEncoder("facebook/dino-vits16", 384, "Apache-2.0"),
-    "dino-vitb16": KnownEncoder("facebook/dino-vitb16", 768, "Apache-2.0"),
-    "dinov2-small": KnownEncoder("facebook/dinov2-small", 384, "Apache-2.0"),
-    "dinov2-base": KnownEncoder("facebook/dinov2-base", 768, "Apache-2.0"),
-    "dinov2-large": KnownEncoder("facebook/dinov2-large", 1024, "Apache-2.0"),
-    "phikon": KnownEncoder("owkin/phikon", 768, "Owkin non-commercial", pixel_size="0.5um"),
-    "phikon-v2": KnownEncoder("owkin/phikon-v2", 1024, "Owkin non-commercial", pixel_size="0.5um"),
-    "hibou-b": KnownEncoder("histai/hibou-b", 768, "Apache-2.0", mean_std=_HIBOU, pixel_size="0.5um", registers=4),
-    "hibou-l": KnownEncoder(
-        "histai/hibou-L", 1024, "Apache-2.0", gated=True, mean_std=_HIBOU, pixel_size="0.5um", registers=4
+    "hipt-vit256": KnownEncoder(
+        None,
+        384,
+        "Apache-2.0 with Commons Clause, academic use",
+        pixel_size="0.5um",
+        input_px=256,
+        mean_std=_HALF,
+        network=replace(_VITS, offset=0.1),
+        file="vit256_small_dino.pth",
+        source="mahmoodlab/HIPT on GitHub holds it in HIPT_4K/Checkpoints",
     ),
-    "uni": KnownEncoder("MahmoodLab/UNI", 1024, "CC-BY-NC-ND-4.0", gated=True, pixel_size="0.5um", arguments=_UNI),
+    "ibot-pancan": KnownEncoder(
+        None,
+        768,
+        "Owkin non-commercial",
+        pixel_size="0.5um",
+        network=replace(_VITB, offset=0.1),
+        side="student",
+        file="ibot_vit_base_pancan.pth",
+        source="owkin/HistoSSLscaling on GitHub links it; Phikon, on the hub, is of the same training",
+    ),
+    "dino-vits16": KnownEncoder(
+        "facebook/dino-vits16",
+        384,
+        "Apache-2.0",
+        network=replace(_VITS, offset=0.1),
+        file="dino_deitsmall16_pretrain.pth",
+        source=_DINO,
+    ),
+    "dino-vitb16": KnownEncoder(
+        "facebook/dino-vitb16",
+        768,
+        "Apache-2.0",
+        network=replace(_VITB, offset=0.1),
+        file="dino_vitbase16_pretrain.pth",
+        source=_DINO,
+    ),
+    "dinov2-small": KnownEncoder(
+        "facebook/dinov2-small",
+        384,
+        "Apache-2.0",
+        network=ViTShape(384, 12, 6, 1536, **_DINOV2),  # type: ignore[arg-type]
+        file="dinov2_vits14_pretrain.pth",
+    ),
+    "dinov2-base": KnownEncoder(
+        "facebook/dinov2-base",
+        768,
+        "Apache-2.0",
+        network=ViTShape(768, 12, 12, 3072, **_DINOV2),  # type: ignore[arg-type]
+        file="dinov2_vitb14_pretrain.pth",
+    ),
+    "dinov2-large": KnownEncoder(
+        "facebook/dinov2-large",
+        1024,
+        "Apache-2.0",
+        network=ViTShape(1024, 24, 16, 4096, **_DINOV2),  # type: ignore[arg-type]
+        file="dinov2_vitl14_pretrain.pth",
+    ),
+    "dinov2-large-registers": KnownEncoder(
+        "facebook/dinov2-with-registers-large",
+        1024,
+        "Apache-2.0",
+        network=ViTShape(1024, 24, 16, 4096, patch_px=14, grid=37, scaled=True, registers=4, antialias=True),
+        file="dinov2_vitl14_reg4_pretrain.pth",
+    ),
+    "phikon": KnownEncoder("owkin/phikon", 768, "Owkin non-commercial", pixel_size="0.5um", network=_VITB),
+    "phikon-v2": KnownEncoder("owkin/phikon-v2", 1024, "Owkin non-commercial", pixel_size="0.5um"),
+    "hibou-b": KnownEncoder(
+        "histai/hibou-b",
+        768,
+        "Apache-2.0",
+        mean_std=_HIBOU,
+        pixel_size="0.5um",
+        network=ViTShape(768, 12, 12, 2048, registers=4, antialias=True, **_GATED_14),  # type: ignore[arg-type]
+    ),
+    "hibou-l": KnownEncoder(
+        "histai/hibou-L",
+        1024,
+        "Apache-2.0",
+        gated=True,
+        mean_std=_HIBOU,
+        pixel_size="0.5um",
+        network=ViTShape(1024, 24, 16, 2736, registers=4, antialias=True, **_GATED_14),  # type: ignore[arg-type]
+    ),
+    "uni": KnownEncoder(
+        "MahmoodLab/UNI", 1024, "CC-BY-NC-ND-4.0", gated=True, pixel_size="0.5um", filter="bilinear", network=_VITL
+    ),
     "uni2-h": KnownEncoder(
-        "MahmoodLab/UNI2-h", 1536, "CC-BY-NC-ND-4.0", gated=True, pixel_size="0.5um", registers=8, arguments=_UNI2
+        "MahmoodLab/UNI2-h",
+        1536,
+        "CC-BY-NC-ND-4.0",
+        gated=True,
+        pixel_size="0.5um",
+        filter="bilinear",
+        network=ViTShape(1536, 24, 24, 4096, registers=8, placed=0, **_GATED_14),  # type: ignore[arg-type]
     ),
     "virchow": KnownEncoder(
-        "paige-ai/Virchow", 2560, "Apache-2.0", gated=True, pixel_size="0.5um", pool=_BOTH, arguments=_VIRCHOW
+        "paige-ai/Virchow", 2560, "Apache-2.0", gated=True, pixel_size="0.5um", pool=_BOTH, network=_VIRCHOW
     ),
     "virchow2": KnownEncoder(
         "paige-ai/Virchow2",
@@ -78,8 +164,7 @@ KNOWN: dict[str, KnownEncoder] = {
         gated=True,
         pixel_size="0.5um",
         pool=_BOTH,
-        registers=4,
-        arguments=_VIRCHOW | {"reg_tokens": 4},
+        network=replace(_VIRCHOW, registers=4, placed=5),
     ),
     "h-optimus-0": KnownEncoder(
         "bioptimus/H-optimus-0",
@@ -88,12 +173,44 @@ KNOWN: dict[str, KnownEncoder] = {
         gated=True,
         pixel_size="0.5um",
         mean_std=_H_OPTIMUS,
-        registers=4,
-        arguments={"init_values": 1e-5, "dynamic_img_size": False},
+        network=ViTShape(1536, 40, 24, 4096, registers=4, placed=0, **_GATED_14),  # type: ignore[arg-type]
     ),
 }
 
 
 def known_by_hub_id(hub_id: str) -> KnownEncoder | None:
     """The entry of a repository; the hub does not tell capitals apart."""
-    return next((entry for entry in KNOWN.values() if entry.hub_id.lower() == hub_id.lower()), None)
+    return next((entry for entry in KNOWN.values() if (entry.hub_id or "").lower() == hub_id.lower()), None)
+
+
+def spec_name(name: str) -> str:
+    """What grids and pipelines call an encoder that goes by several names: `hub:OWNER/NAME` where it is on the hub."""
+    entry = KNOWN.get(name)
+    return name if entry is None or entry.hub_id is None else f"hub:{entry.hub_id}"
+
+
+def weights_folder() -> Path | None:
+    """The user's folder of weights: what `PATCHLOOM_WEIGHTS` names."""
+    named = os.environ.get(WEIGHTS)
+    return Path(named).expanduser() if named else None
+
+
+def kept_weights(name: str) -> Path | None:
+    """The file of an encoder in the user's folder: as its authors call it, or NAME and a suffix of weights."""
+    folder, entry = weights_folder(), KNOWN[name]
+    if folder is None or entry.network is None:
+        return None
+    names = [*([entry.file] if entry.file else []), *(f"{name}{suffix}" for suffix in _SUFFIXES)]
+    return next((folder / each for each in names if (folder / each).is_file()), None)
+
+
+def how_to_get(name: str) -> str:
+    """Where the weights of a known encoder are had, and how they are named here; for messages."""
+    entry = KNOWN[name]
+    places = [f"`{entry.file}`: {entry.source}"] if entry.source else []
+    if entry.hub_id:
+        ask = "gated, ask on its page and `hf auth login`, then " if entry.gated else ""
+        places.append(f"on the hub as {entry.hub_id}: {ask}`hf download {entry.hub_id}`")
+    if entry.network is None:
+        return "; or ".join(places)
+    return f"{'; or '.join(places)}. A file that you have: `{name}:FILE`, or keep it in the folder {WEIGHTS} names"

@@ -1,24 +1,23 @@
-"""timm's models: by timm's own name, or from a folder whose config names a timm architecture (UNI, Virchow, ...)."""
+"""timm's models: by timm's own name, or from a folder whose config names a timm architecture.
+
+Those that `known` describes as plain vision transformers (UNI, Virchow, ...) need no timm: `vit_models` runs them.
+"""
 
 from __future__ import annotations
 
 import difflib
 import math
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from patchloom.encoders.encoder import EncoderSpec
 from patchloom.encoders.hub import ModelFolder, hub_folder
 from patchloom.encoders.huggingface import check_weights
-from patchloom.encoders.known import Pool
 from patchloom.encoders.network import NetworkEncoder, width
 from patchloom.encoders.pixels import Filter, Transform
-from patchloom.encoders.weights import files_digest
+from patchloom.encoders.weights import files_digest, read_state
 from patchloom.errors import DependencyError, FormatError, InputError
 
 _FILTERS: dict[str, Filter] = {"bilinear": "bilinear", "bicubic": "bicubic"}
@@ -48,14 +47,10 @@ def folder_encoder(
     """The encoder of a folder with `architecture` in its config. Raises DependencyError, InputError or FormatError."""
     name = name or folder.name
     network, pretrained = _network(folder, name)
-    transform = _transform(folder, pretrained)
-    pool: Pool | None = folder.known.pool if folder.known else None
-    first = 1 + (folder.known.registers if folder.known else 0)
+    transform = timm_transform(folder, pretrained)
 
     def embed(picture: Tensor) -> Tensor:
         output: Tensor = network(picture)
-        if pool == "class token and mean of patches":
-            return torch.cat([output[:, 0], output[:, first:].mean(1)], dim=1)
         return output
 
     dim = width(network, embed, transform.crop_px, name)
@@ -82,12 +77,11 @@ def _network(folder: ModelFolder, name: str) -> tuple[Any, dict[str, Any]]:
     if not timm.is_model(architecture):
         raise InputError(f"`{name}` is a `{architecture}`, which timm {timm.__version__} does not know; update timm")
     pretrained = folder.config.get("pretrained_cfg", folder.config)
-    arguments = dict(folder.config.get("model_args") or {}) | (folder.known.arguments if folder.known else {})
-    arguments = {key: _layer(timm, value) for key, value in arguments.items() if key != "num_classes"}
+    arguments = {key: value for key, value in (folder.config.get("model_args") or {}).items() if key != "num_classes"}
     try:
         network = timm.create_model(architecture, pretrained=False, num_classes=0, **arguments)
-        found = network.load_state_dict(_weights(folder.weights), strict=False)
-    except (SafetensorError, UnpicklingError, RuntimeError, TypeError, ValueError) as error:
+        found = network.load_state_dict(read_state(folder.weights), strict=False)
+    except (RuntimeError, TypeError, ValueError) as error:
         raise FormatError(f"`{folder.path}` could not be loaded as a `{architecture}`: {error!s:.500}") from error
     heads = pretrained.get("classifier") or "head"
     names = (heads,) if isinstance(heads, str) else tuple(heads)
@@ -95,23 +89,8 @@ def _network(folder: ModelFolder, name: str) -> tuple[Any, dict[str, Any]]:
     return network, pretrained
 
 
-def _layer(timm: Any, value: Any) -> Any:
-    """The two layer types that configs can only name."""
-    if value == "SwiGLUPacked":
-        return timm.layers.SwiGLUPacked
-    return torch.nn.SiLU if value == "SiLU" else value
-
-
-def _weights(files: tuple[Path, ...]) -> dict[str, Tensor]:
-    if files[0].suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return {key: value for file in files for key, value in load_file(file).items()}
-    state: dict[str, Tensor] = torch.load(files[0], map_location="cpu", weights_only=True)
-    return state
-
-
-def _transform(folder: ModelFolder, pretrained: dict[str, Any]) -> Transform:
+def timm_transform(folder: ModelFolder, pretrained: dict[str, Any]) -> Transform:
+    """What `pretrained_cfg`, or the entry, says is done to pictures. Raises FormatError where both are silent."""
     try:
         crop = int(pretrained["input_size"][1])
         mean, std = (tuple(float(part) for part in pretrained[key]) for key in ("mean", "std"))
@@ -124,7 +103,7 @@ def _transform(folder: ModelFolder, pretrained: dict[str, Any]) -> Transform:
             raise FormatError(
                 f"`{folder.path / 'config.json'}` does not say the model's input_size, mean and std"
             ) from None
-        return Transform(folder.known.input_px, folder.known.input_px, *folder.known.mean_std)
+        return Transform(folder.known.input_px, folder.known.input_px, *folder.known.mean_std, folder.known.filter)
     if interpolation not in _FILTERS:
         raise FormatError(f"`{folder.path}`: interpolation `{interpolation}` is none of {', '.join(_FILTERS)}")
     return Transform(math.floor(crop / share), crop, mean, std, _FILTERS[interpolation])

@@ -1,12 +1,15 @@
-"""The identity of weights: sha256 of the files that hold them."""
+"""Files of weights: their identity, the sha256 of the files, and what they hold."""
 
 from __future__ import annotations
 
 import hashlib
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
 
-from patchloom.errors import MissingError
+from patchloom.errors import FormatError, MissingError
 
 
 def file_digest(path: Path) -> str:
@@ -24,3 +27,33 @@ def files_digest(paths: Sequence[Path]) -> str:
         return file_digest(paths[0])
     lines = [f"{file_digest(path)} {path.name}\n" for path in sorted(paths, key=lambda path: path.name)]
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def read_state(files: Sequence[Path]) -> dict[str, Any]:
+    """What weight files hold: tensors by name, or, of a training run's checkpoint, such mappings by name.
+
+    Safetensors by their content, else torch's own format without its power to run code; of other classes only
+    `argparse.Namespace` is built, in which DINO and its kin keep their options. Raises FormatError.
+    """
+    state: dict[str, Any] = {}
+    for file in files:
+        state |= _read(file)
+    return state
+
+
+def _read(file: Path) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import load_file
+
+    with file.open("rb") as opened:
+        safe = opened.read(9)[8:] == b"{"
+    try:
+        if safe:
+            return dict(load_file(file))
+        with torch.serialization.safe_globals([Namespace]):
+            held = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file) or None)
+    except Exception as error:  # a damaged pickle fails with any kind at all
+        raise FormatError(f"weights `{file}` could not be read: {error!s:.300}") from None
+    if not isinstance(held, dict):
+        raise FormatError(f"weights `{file}` hold a {type(held).__name__}, not tensors by name")
+    return held

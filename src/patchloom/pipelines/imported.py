@@ -11,7 +11,7 @@ from patchloom.autoencoders.ldm_files import load_first_stage, save_first_stage
 from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.levels import ddpm_table
 from patchloom.diffusion.parametrisation import NoiseLabel
-from patchloom.encoders.known import KNOWN
+from patchloom.encoders.known import KNOWN, spec_name
 from patchloom.errors import InputError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
@@ -114,4 +114,4 @@ def _encoder(name: str | None, dim: int, patch_px: int) -> EncoderSpec:
             f"encoder `{name}` gives {known.dim}-d embeddings, but this model was trained on {dim}-d ones; name the "
             "encoder that it was trained with"
         )
-    return EncoderSpec(name or NOT_STATED, dim, known.input_px, *known.mean_std, known.licence, NOT_STATED)
+    return EncoderSpec(spec_name(name or ""), dim, known.input_px, *known.mean_std, known.licence, NOT_STATED)
