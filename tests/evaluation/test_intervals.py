@@ -119,6 +119,19 @@ def test_few_draws_give_a_normal_interval_that_says_so() -> None:
         centred(10.0, draws, 0.7, "bootstrap")
 
 
+def test_a_few_undefined_draws_are_left_out_and_told_and_many_refused() -> None:
+    draws = np.random.default_rng(0).normal(0, 2, 200)
+    draws[:20] = np.nan
+    found = centred(10.0, draws, 0.95, "bootstrap")
+    assert found.method == "bootstrap, 20 undefined ones left out"
+    assert (found.low, found.high) == tuple(
+        getattr(centred(10.0, draws[20:], 0.95, "b"), end) for end in ("low", "high")
+    )
+    draws[:21] = np.nan
+    with pytest.raises(InputError, match="179 of 200 are"):
+        centred(10.0, draws, 0.95, "bootstrap")
+
+
 def test_ends_stay_within_the_range_that_the_quantity_has() -> None:
     draws = np.linspace(-5, 5, 200)
     found = centred(1.0, draws, 0.95, "bootstrap", bounds=(0, 2))

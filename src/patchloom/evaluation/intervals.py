@@ -27,6 +27,7 @@ LEVEL = 0.95
 REPEATS = 1000
 FEW_DRAWS = 100  # below, tail quantiles are noise and a normal interval from the deviation is used
 FEW_GROUPS = 8
+MOST_UNDEFINED = 0.1  # of the draws; beyond that an interval of the rest would be of another quantity
 _NORMAL = {0.9: 1.6449, 0.95: 1.96, 0.99: 2.5758}
 
 
@@ -58,12 +59,21 @@ def centred(
 ) -> Interval:
     """The value plus the spread of the draws about their mean: quantiles, or 1.96 deviations where draws are few.
 
-    The ends are kept within `bounds`, the range that the quantity has at all.
+    The ends are kept within `bounds`, the range that the quantity has at all. A draw may leave the quantity undefined
+    (one cell drawn every time has no variance between cells): up to a tenth of them are left out, and the method says
+    how many. Raises InputError where more are, or fewer than two remain.
     """
-    spread = np.asarray(draws, dtype=np.float64)
+    every = np.asarray(draws, dtype=np.float64)
+    spread = every[np.isfinite(every)]
+    left_out = len(every) - len(spread)
+    if len(spread) < 2 or left_out > MOST_UNDEFINED * len(every):
+        raise InputError(
+            f"an interval needs resamples on which its figure is defined: {len(spread)} of {len(every)} are. "
+            "Take more images, of more groups"
+        )
+    if left_out:
+        method = f"{method}, {left_out} undefined ones left out"
     spread = spread - spread.mean()
-    if len(spread) < 2 or not np.isfinite(spread).all():
-        raise InputError(f"an interval needs at least two finite resampled values, found {len(spread)}")
     if len(spread) >= FEW_DRAWS:
         down, up = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     else:
