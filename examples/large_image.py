@@ -38,7 +38,7 @@ def main(reference: Path, out: Path, name: str = "he-foundation") -> None:
         reference,
         pipeline.encoder(),
         pixel_size=pipeline.pixel_size,
-        source_pixel_size=pipeline.pixel_size,
+        slide_pixel_size=pipeline.pixel_size,
         cell_px=spec.condition.cell_px,
         stride_px=min(spec.condition.strides_px),
     )

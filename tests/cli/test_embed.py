@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from patchloom.cli.main import main
@@ -20,7 +21,7 @@ def embed(*arguments: str | Path) -> tuple[int, str, list[str]]:
 def test_a_picture_becomes_a_grid(picture: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.grid"
     status, stdout, errors = embed(
-        picture, "-o", out, "--pixel-size", "0.5um", "--patch", "32", "--valid", "all", "--json"
+        picture, "-o", out, "--slide-pixel-size", "0.5um", "--patch", "32", "--valid", "all", "--json"
     )
     assert (status, errors) == (0, ["embed: 12 of 12"])
     facts = json.loads(stdout)
@@ -35,7 +36,7 @@ def test_a_region_and_a_stride(picture: Path, tmp_path: Path) -> None:
     said = [
         "--encoder",
         "tiny",
-        "--pixel-size",
+        "--slide-pixel-size",
         "0.5um",
         "--patch",
         "32",
@@ -71,15 +72,20 @@ def test_the_slide_s_own_size_and_the_one_asked_for(picture: Path, tmp_path: Pat
     assert str(grid.pixel_size) == "0.5um"
 
 
-def test_a_picture_without_pixel_size_asks_for_it(picture: Path, tmp_path: Path) -> None:
-    status, stdout, errors = embed(picture, "-o", tmp_path / "a.grid")
+@pytest.mark.parametrize("said", [(), ("--pixel-size", "0.5um")])
+def test_a_picture_without_pixel_size_asks_for_it(picture: Path, tmp_path: Path, said: tuple[str, ...]) -> None:
+    """The size to work at is not that of the file: only --slide-pixel-size says what the file leaves out."""
+    status, stdout, errors = embed(picture, "-o", tmp_path / "a.grid", *said)
     assert (status, stdout) == (1, "")
-    assert errors[-1].startswith("Error: `picture.png` does not say how long its pixels are; give `--pixel-size`")
+    asked = "Error: `picture.png` does not say how long its pixels are; say it with `--slide-pixel-size`"
+    assert errors[-1].startswith(asked)
     assert not (tmp_path / "a.grid").exists()
 
 
 def test_a_region_outside_is_refused(picture: Path, tmp_path: Path) -> None:
-    status, _, errors = embed(picture, "-o", tmp_path / "a.grid", "--pixel-size", "1um", "--region", "100,0,64,64")
+    status, _, errors = embed(
+        picture, "-o", tmp_path / "a.grid", "--slide-pixel-size", "1um", "--region", "100,0,64,64"
+    )
     assert status == 1
     assert errors[-1].startswith("Error: region 100,0,64,64")
 

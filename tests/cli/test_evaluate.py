@@ -72,7 +72,7 @@ def made(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     reference, grid, image = folder / "reference.png", folder / "a.grid", folder / "made.png"
     pixels = np.random.default_rng(1).integers(60, 180, (256, 320, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(reference)
-    size = ("--pixel-size", "0.5um", "--batch", 4)
+    size = ("--slide-pixel-size", "0.5um", "--batch", 4)
     assert patchloom("embed", reference, "-o", grid, "--pipeline", pipeline, *size).exit_code == 0
     assert patchloom("generate", pipeline, "--grid", grid, "-o", image).exit_code == 0
     return reference, grid, image

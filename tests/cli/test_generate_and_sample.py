@@ -32,7 +32,7 @@ def pixels(path: Path) -> Pixels:
 def grid(pipeline: Path, picture: Path) -> Path:
     """The picture's cells as the tiny pipeline needs them."""
     path = picture.with_name("picture.grid")
-    said = patchloom("embed", picture, "-o", path, "--pipeline", pipeline, "--pixel-size", "0.5um", "--batch", 4)
+    said = patchloom("embed", picture, "-o", path, "--pipeline", pipeline, "--slide-pixel-size", "0.5um", "--batch", 4)
     assert said.exit_code == 0, said.output
     return path
 
@@ -53,7 +53,7 @@ def test_a_grid_becomes_an_image(pipeline: Path, grid: Path, tmp_path: Path) -> 
 def test_a_reference_is_embedded_on_the_way(pipeline: Path, grid: Path, picture: Path, tmp_path: Path) -> None:
     through_grid, direct = tmp_path / "a.png", tmp_path / "b.png"
     assert patchloom("generate", pipeline, "--grid", grid, "-o", through_grid).exit_code == 0
-    said = ("--reference", picture, "--pixel-size", "0.5um")
+    said = ("--reference", picture, "--slide-pixel-size", "0.5um")
     assert patchloom("generate", pipeline, *said, "-o", direct).exit_code == 0
     np.testing.assert_array_equal(pixels(direct), pixels(through_grid))
 
@@ -127,13 +127,13 @@ def test_one_source_is_asked_for(pipeline: Path, said: tuple[str, ...], message:
 
 def test_what_does_not_belong_together_is_refused(pipeline: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.grid"
-    said = ("--pixel-size", "0.5um", "--patch", 32, "--valid", "all", "--encoder", "tiny")
+    said = ("--slide-pixel-size", "0.5um", "--patch", 32, "--valid", "all", "--encoder", "tiny")
     assert patchloom("embed", picture, "-o", other, *said).exit_code == 0
     result = patchloom("generate", pipeline, "--grid", other, "-o", tmp_path / "out.png")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "cells of the grid see 32 px of 0.5um" in result.stderr
     both = patchloom("embed", picture, "-o", other, "--pipeline", pipeline, "--patch", 32)
-    assert (both.exit_code, "leave out --patch and --encoder" in both.stderr) == (2, True)
+    assert (both.exit_code, "leave out --pixel-size, --patch and --encoder" in both.stderr) == (2, True)
     missing = patchloom("generate", tmp_path / "nowhere", "--grid", other, "-o", tmp_path / "out.png")
     assert missing.stderr.startswith(
         f"Error: `{tmp_path}/nowhere` is neither a folder with a pipeline.json nor a preset"

@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from patchloom.cli import options
+from patchloom.cli.evaluate import evaluate
+from patchloom.cli.main import VERBS
 from patchloom.geometry import Box, PixelSize
 
 
 @click.command()
-@options.pixel_size
+@options.pixel_size("At which to work.")
 @options.region
 @options.device
 @options.dtype
@@ -72,3 +74,21 @@ def test_an_output_is_required() -> None:
     result = CliRunner().invoke(verb, [])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "Error: Missing option '-o' / '--output'."
+
+
+def test_a_pixel_size_means_one_thing_in_every_verb() -> None:
+    """`--pixel-size` is what is worked at, `--slide-pixel-size` what a file is taken to have: no verb mixes them."""
+    commands = {name: verb.load() for name, verb in VERBS.items()} | evaluate.commands
+    named = {
+        name: {param.name: param.opts for param in command.params if "pixel_size" in str(param.name)}
+        for name, command in commands.items()
+    }
+    both = {"pixel_size": ["--pixel-size"], "slide_pixel_size": ["--slide-pixel-size"]}
+    for name, found in named.items():
+        assert found.items() <= both.items(), name
+    assert {"embed", "prepare", "generate", "similarity"} <= {
+        name for name, found in named.items() if "slide_pixel_size" in found
+    }
+    assert {"embed", "prepare", "import", "distances"} == {
+        name for name, found in named.items() if "pixel_size" in found
+    }

@@ -106,7 +106,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         embed(picture(channels=4), encoder, cell_px=32, stride_px=32, valid=valid)
     with pytest.raises(InputError, match="both must be positive"):
         embed(field, encoder, cell_px=32, stride_px=0, valid=valid)
-    with pytest.raises(InputError, match="--pixel-size"):
+    with pytest.raises(InputError, match="pixel_size=PixelSize"):
         embed(ArrayField(field.array), encoder, cell_px=32, stride_px=32, valid=valid)
     with pytest.raises(InputError, match="at least one picture"):
         embed(field, encoder, cell_px=32, stride_px=32, valid=valid, batch=0)

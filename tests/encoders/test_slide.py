@@ -33,7 +33,7 @@ def picture(tmp_path: Path) -> Path:
 def test_cells_of_tissue_are_embedded_as_the_encoder_sees_them(picture: Path) -> None:
     encoder = tiny_encoder()
     grid = embed_slide(
-        picture, encoder, source_pixel_size=HALF_UM, cell_px=64, stride_px=32, batch=4, precision="float32"
+        picture, encoder, slide_pixel_size=HALF_UM, cell_px=64, stride_px=32, batch=4, precision="float32"
     )
     assert (grid.rows, grid.cols, grid.canvas, grid.origin) == (8, 11, (300, 400), (0.0, 0.0))
     assert grid.valid[:, :4].all()
@@ -52,7 +52,7 @@ def test_a_region_of_a_resampled_slide_keeps_its_place(picture: Path) -> None:
         picture,
         tiny_encoder(),
         pixel_size=PixelSize(1e-6),
-        source_pixel_size=HALF_UM,
+        slide_pixel_size=HALF_UM,
         cell_px=32,
         region=Box(21, 40, 201, 160),
         mode="all",
@@ -83,15 +83,15 @@ def test_a_region_at_another_size_stays_inside_and_loses_less_than_a_pixel(
 
 def test_what_cannot_be_embedded_is_told(picture: Path) -> None:
     encoder = tiny_encoder()
-    with pytest.raises(InputError, match="--pixel-size"):
+    with pytest.raises(InputError, match="--slide-pixel-size"):
         embed_slide(picture, encoder, cell_px=64)
     with pytest.raises(InputError, match=r"no cell of `slide\.png` is valid"):
-        embed_slide(picture, encoder, source_pixel_size=HALF_UM, cell_px=64, region=Box(0, 280, 100, 100))
+        embed_slide(picture, encoder, slide_pixel_size=HALF_UM, cell_px=64, region=Box(0, 280, 100, 100))
     with pytest.raises(GeometryError, match=r"does not lie inside `slide\.png`"):
-        embed_slide(picture, encoder, source_pixel_size=HALF_UM, cell_px=64, region=Box(250, 0, 100, 100))
+        embed_slide(picture, encoder, slide_pixel_size=HALF_UM, cell_px=64, region=Box(250, 0, 100, 100))
     with pytest.raises(InputError, match="between 0 and 1"):
-        embed_slide(picture, encoder, source_pixel_size=HALF_UM, cell_px=64, min_valid=30)
+        embed_slide(picture, encoder, slide_pixel_size=HALF_UM, cell_px=64, min_valid=30)
     with pytest.raises(GeometryError, match="no cell of 512 px fits"):
-        embed_slide(picture, encoder, source_pixel_size=HALF_UM, cell_px=512)
+        embed_slide(picture, encoder, slide_pixel_size=HALF_UM, cell_px=512)
     with open_raster(picture) as raster, pytest.raises(GeometryError, match="smaller than a pixel"):
         region_at(raster, Box(1, 1, 2, 2), 8.0)

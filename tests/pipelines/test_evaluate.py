@@ -159,7 +159,7 @@ def test_a_patch_is_the_large_image_where_one_window_covers_it(tiny: Pipeline, s
         tiny.record,
         tiny.encoder(),
         slides.parent / "slide3.png",
-        source_pixel_size=PixelSize.parse("0.5um"),
+        slide_pixel_size=PixelSize.parse("0.5um"),
         region=Box(0, 0, 64, 64),
         mode="all",
     )

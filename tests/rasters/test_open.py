@@ -193,7 +193,7 @@ def test_dots_an_inch_of_plain_pictures_are_ignored_and_ours_are_kept(tmp_path: 
     Image.fromarray(picture(9, 9).transpose(1, 2, 0)).save(tmp_path / "a.jpg", dpi=(50_800, 50_800))
     with open_raster(tmp_path / "a.jpg") as raster:
         assert raster.frame.pixel_size is None
-        with pytest.raises(InputError, match=r"a\.jpg.*--pixel-size"):
+        with pytest.raises(InputError, match=r"a\.jpg.*--slide-pixel-size"):
             require_pixel_size(raster)
     with open_raster(tmp_path / "a.jpg", HALF_UM) as raster:
         assert require_pixel_size(raster) == HALF_UM

@@ -127,7 +127,7 @@ def test_a_place_on_earth_follows(tmp_path: Path) -> None:
 
 def test_what_cannot_be_rescaled(tmp_path: Path) -> None:
     Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
-    with open_raster(tmp_path / "a.png") as raster, pytest.raises(InputError, match="--pixel-size"):
+    with open_raster(tmp_path / "a.png") as raster, pytest.raises(InputError, match="--slide-pixel-size"):
         Rescaled(raster, HALF_UM)
     with open_raster(tmp_path / "a.png", HALF_UM) as raster:
         with pytest.raises(GeometryError, match="less than one pixel"):

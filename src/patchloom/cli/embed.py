@@ -11,7 +11,6 @@ from patchloom.cli import options
 from patchloom.cli.output import emit
 from patchloom.cli.progress import progress
 from patchloom.geometry import Box, PixelSize
-from patchloom.rasters import describe as describe_raster
 from patchloom.rasters.cells import Mode
 
 if TYPE_CHECKING:  # torch
@@ -27,7 +26,9 @@ CELL_PX = 256
 @click.argument("slide", type=options.FILE)
 @options.output("The grid to write, such as slide.grid.")
 @click.option("--pipeline", help="Cut cells as this pipeline needs them: its patch, pixel size and encoder.")
-@options.pixel_size
+@options.pixel_size(
+    "The pixel size at which cells are cut, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's own."
+)
 @options.slide_pixel_size
 @options.region
 @click.option("--patch", "cell_px", type=click.IntRange(1), help=f"Side of a cell in px; default: {CELL_PX}.")
@@ -81,9 +82,8 @@ def embed(
     from patchloom.machine import choose_device, choose_dtype
 
     place = choose_device(device)
-    record = _record(pipeline, pixel_size, cell_px, encoder, slide)
+    record = _record(pipeline, pixel_size, cell_px, encoder)
     network = _encoder(record, encoder, place, choose_dtype(dtype, place))
-    own = slide_pixel_size or _unstated(slide, pixel_size)
     if record is not None:
         pixel_size, cell_px = PixelSize.parse(record.pixel_size), record.condition.cell_px
         stride_px = stride_px or min(record.condition.strides_px)
@@ -92,7 +92,7 @@ def embed(
             slide,
             network,
             pixel_size=pixel_size,
-            source_pixel_size=own,
+            slide_pixel_size=slide_pixel_size,
             cell_px=cell_px or CELL_PX,
             stride_px=stride_px,
             region=region,
@@ -113,7 +113,7 @@ def _encoder(record: PipelineRecord | None, name: str | None, device: torch.devi
 
 
 def _record(
-    pipeline: str | None, pixel_size: PixelSize | None, cell_px: int | None, encoder: str | None, slide: Path
+    pipeline: str | None, pixel_size: PixelSize | None, cell_px: int | None, encoder: str | None
 ) -> PipelineRecord | None:
     """What the named pipeline needs; a usage error where another option says the same thing otherwise."""
     from patchloom.pipelines.pipeline import read_record
@@ -121,17 +121,9 @@ def _record(
 
     if pipeline is None:
         return None
-    if (cell_px, encoder) != (None, None):
-        raise click.UsageError("--pipeline says which patch and encoder to take; leave out --patch and --encoder")
-    record = read_record(find_pipeline(pipeline))
-    if pixel_size is not None and _unstated(slide, pixel_size) is None:
+    if (pixel_size, cell_px, encoder) != (None, None, None):
         raise click.UsageError(
-            f"--pipeline works at {record.pixel_size} and the slide states its own pixel size; leave out --pixel-size, "
-            "or give --slide-pixel-size where the slide is wrong"
+            "--pipeline says which pixel size, patch and encoder to take; leave out --pixel-size, --patch and "
+            "--encoder. How long the slide's own pixels are is told by --slide-pixel-size"
         )
-    return record
-
-
-def _unstated(slide: Path, pixel_size: PixelSize | None) -> PixelSize | None:
-    """The size asked for, as the slide's own, where the slide does not state one."""
-    return pixel_size if describe_raster(slide)["pixel_size_m"] is None else None
+    return read_record(find_pipeline(pipeline))

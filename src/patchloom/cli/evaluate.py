@@ -72,7 +72,10 @@ def evaluate() -> None:
 @click.argument("synthetic", type=options.FILE)
 @_encoders(DEFAULT_ENCODER)
 @_training
-@options.pixel_size
+@options.pixel_size(
+    "The pixel size to compare at: pictures that state another are resampled to it, those that state none are taken "
+    "as they are; default: their own, which must be one."
+)
 @_crop
 @_random
 @click.option("--limit", type=click.IntRange(2), help="At most so many patches a side, drawn by the seed.")
@@ -171,7 +174,7 @@ def similarity(
             image,
             reference,
             encoders=others,
-            reference_pixel_size=slide_pixel_size,
+            slide_pixel_size=slide_pixel_size,
             bars=bar,
         )
     _emit(made, output, html, as_json)

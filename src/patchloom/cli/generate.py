@@ -25,13 +25,7 @@ if TYPE_CHECKING:  # torch
 @click.option("--grid", "grid_path", type=options.FILE, help="The embedding grid to follow.")
 @click.option("--reference", type=options.FILE, help="A slide to embed and follow, in place of a grid.")
 @options.region
-@click.option(
-    "--slide-pixel-size",
-    "--pixel-size",
-    metavar="SIZE",
-    callback=options.parsed(PixelSize.parse),
-    help="The pixel size of the reference itself, where the file does not state it or is wrong.",
-)
+@options.slide_pixel_size
 @click.option("--stride", "stride_px", type=click.IntRange(1), help="With --reference: between cells, in px.")
 @options.output("The image to write: .tif, .ome.tif or .png.")
 @options.seed
@@ -190,7 +184,7 @@ def _grid(
         pipeline.encoder(),
         reference,
         stride_px=stride_px,
-        source_pixel_size=slide_pixel_size,
+        slide_pixel_size=slide_pixel_size,
         region=region,
         progress=advance,
     )

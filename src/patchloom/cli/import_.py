@@ -32,13 +32,7 @@ def _colour(text: str) -> Colour:
     show_default=True,
     help="Which weights: the averaged ones or those last trained; auto takes averaged ones where they were kept.",
 )
-@click.option(
-    "--pixel-size",
-    metavar="SIZE",
-    required=True,
-    callback=options.parsed(PixelSize.parse),
-    help="The pixel size that the model was trained at, as in 0.5um; no checkpoint says it.",
-)
+@options.pixel_size("The pixel size that the model works at, as in 0.5um; no checkpoint says it.", required=True)
 @click.option("--encoder", help="The encoder whose embeddings it was trained on; no checkpoint says it.")
 @click.option(
     "--background",

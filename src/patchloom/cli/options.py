@@ -29,18 +29,11 @@ def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramete
 
 FILE = click.Path(path_type=Path)  # that it is there is checked where it is opened, with a better message
 
-pixel_size = click.option(
-    "--pixel-size",
-    metavar="SIZE",
-    callback=parsed(PixelSize.parse),
-    help="The pixel size to work at, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's own. "
-    "A slide that does not state its own is taken to have this one.",
-)
 slide_pixel_size = click.option(
     "--slide-pixel-size",
     metavar="SIZE",
     callback=parsed(PixelSize.parse),
-    help="The pixel size of the slide itself, where the file does not state it or is wrong.",
+    help="How long the pixels of the slide's own file are, as in 0.25um or 40x, where it does not say or is wrong.",
 )
 region = click.option(
     "--region",
@@ -75,6 +68,19 @@ guidance = click.option(
     "--guidance", type=float, metavar="SCALE", help="Classifier-free guidance, 1 is off; default: the pipeline's."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def pixel_size(what: str, *, required: bool = False, default: str | None = None) -> Callable[[Command], Command]:
+    """`--pixel-size`, which in every verb is the size to work at, whatever the slide's own is; `what` says at what."""
+    return click.option(
+        "--pixel-size",
+        metavar="SIZE",
+        callback=parsed(PixelSize.parse),
+        required=required,
+        default=default,
+        show_default=default is not None,
+        help=what,
+    )
 
 
 def output(what: str) -> Callable[[Command], Command]:

@@ -24,13 +24,9 @@ _SHARE = click.FloatRange(0, 1)
 @click.command()
 @click.argument("slides", type=options.FILE, nargs=-1, required=True)
 @options.output("The dataset's folder; the same command goes on with one that is not finished.")
-@click.option(
-    "--pixel-size",
-    metavar="SIZE",
-    callback=options.parsed(PixelSize.parse),
+@options.pixel_size(
+    "The pixel size of the dataset, to which slides are resampled: 0.5um, 0.3m or 20x (an objective power).",
     default="0.5um",
-    show_default=True,
-    help="The pixel size of the dataset, as in 0.5um, 0.3m or 20x (an objective power).",
 )
 @options.slide_pixel_size
 @click.option(

@@ -48,7 +48,7 @@ def embed(
     """
     size = pixel_size or field.frame.pixel_size
     if size is None:
-        raise InputError("the pixel size of the picture is not known; say it, as in --pixel-size 0.5um")
+        raise InputError("the pixel size of the field is not known; say it: pixel_size=PixelSize.parse('0.5um')")
     check_cells(field, valid, cell_px, stride_px)
     _check_batch(batch)
     embeddings = np.zeros((*valid.shape, encoder.spec.dim), precision)

@@ -29,7 +29,7 @@ def embed_slide(
     encoder: Encoder,
     *,
     pixel_size: PixelSize | None = None,
-    source_pixel_size: PixelSize | None = None,
+    slide_pixel_size: PixelSize | None = None,
     cell_px: int = CELL_PX,
     stride_px: int | None = None,
     region: Box | None = None,
@@ -41,12 +41,12 @@ def embed_slide(
 ) -> EmbeddingGrid:
     """Open a file, read it by region and embed the cells that hold tissue, or data.
 
-    The file is resampled to `pixel_size` (its own, where None); `source_pixel_size` says how long its pixels are where
+    The file is resampled to `pixel_size` (its own, where None); `slide_pixel_size` says how long its pixels are where
     the file does not, or is wrong. `region` is in level-0 pixels. Cells of `cell_px` lie `stride_px` apart (their own
     side, where None); those with a valid share of at least `min_valid` are encoded, `mode` as in `valid_cells`.
     Raises what `open_raster` raises, InputError where nothing is valid, GeometryError for a region outside the slide.
     """
-    with open_raster(path, source_pixel_size) as raster:
+    with open_raster(path, slide_pixel_size) as raster:
         slide = Rescaled(raster, pixel_size or require_pixel_size(raster))
         box = slide.frame.box if region is None else region_at(raster, region, slide.ratio)
         lattice = cell_lattice(slide, cell_px, stride_px or cell_px, box)

@@ -76,7 +76,7 @@ def similarity(
     reference: Path | None = None,
     *,
     encoders: Sequence[Encoder] = (),
-    reference_pixel_size: PixelSize | None = None,
+    slide_pixel_size: PixelSize | None = None,
     bars: Bars = silent,
 ) -> Report:
     """How far a large image follows its grid, in the pipeline's encoder and in others.
@@ -96,7 +96,7 @@ def similarity(
         _check_size(made, grid, pipeline.record.factor)
         real: Field | None = None
         if reference is not None:
-            slide = opened.enter_context(open_raster(reference, _size_of(reference, grid, reference_pixel_size)))
+            slide = opened.enter_context(open_raster(reference, _size_of(reference, grid, slide_pixel_size)))
             real = Cropped(beneath(slide, grid), made.frame.box)
         for judge in judges:
             found = fidelity(pipeline, grid, made, real, encoder=judge, progress=bars(f"{judge.spec.name}: cells"))

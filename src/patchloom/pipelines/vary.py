@@ -169,7 +169,7 @@ def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
             entry.path,
             pipeline.encoder(),
             pixel_size=pipeline.pixel_size,
-            source_pixel_size=entry.pixel_size,
+            slide_pixel_size=entry.pixel_size,
             cell_px=condition.cell_px,
             stride_px=min(condition.strides_px),
         )

@@ -166,10 +166,10 @@ class Raster:
 
 
 def require_pixel_size(slide: Slide) -> PixelSize:
-    """The pixel size of a slide. Raises InputError, asking for `--pixel-size`, where it is not known."""
+    """The pixel size of a slide. Raises InputError, asking for `--slide-pixel-size`, where it is not known."""
     if slide.frame.pixel_size is None:
         raise InputError(
-            f"`{slide.name}` does not say how long its pixels are; give `--pixel-size`, such as 0.5um or 20x for a "
-            "slide, 0.6m for an aerial image"
+            f"`{slide.name}` does not say how long its pixels are; say it with `--slide-pixel-size` (in a table: in "
+            "the column pixel_size), such as 0.5um or 20x for a slide, 0.6m for an aerial image"
         )
     return slide.frame.pixel_size
