@@ -49,6 +49,12 @@ def _train() -> click.Command:
     return train
 
 
+def _mosaic() -> click.Command:
+    from patchloom.cli.mosaic import mosaic
+
+    return mosaic
+
+
 def _sample() -> click.Command:
     from patchloom.cli.sample import sample
 
@@ -79,6 +85,12 @@ def _import() -> click.Command:
     return import_
 
 
+def _doctor() -> click.Command:
+    from patchloom.cli.doctor import doctor
+
+    return doctor
+
+
 def _demo() -> click.Command:
     from patchloom.cli.demo import demo
 
@@ -88,6 +100,7 @@ def _demo() -> click.Command:
 VERBS: dict[str, Verb] = {
     "info": Verb("Say what a slide, grid, dataset, pipeline or output is.", _info),
     "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
+    "mosaic": Verb("Join small pictures into one that can be embedded.", _mosaic),
     "prepare": Verb("Make a training dataset from slides.", _prepare),
     "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
     "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
@@ -95,6 +108,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
     "vary": Verb("Make variations of labelled images, each from its own embeddings.", _vary),
     "import": Verb("Make a pipeline of a checkpoint in the official layout.", _import),
+    "doctor": Verb("Say what works on this machine, and what is missing for the rest.", _doctor),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }
 
