@@ -78,7 +78,7 @@ def test_an_output_is_required() -> None:
 
 def test_a_pixel_size_means_one_thing_in_every_verb() -> None:
     """`--pixel-size` is what is worked at, `--slide-pixel-size` what a file is taken to have: no verb mixes them."""
-    commands = {name: verb.load() for name, verb in VERBS.items()} | evaluate.commands
+    commands = {name: verb.load() for name, verb in VERBS.items()} | dict(evaluate.commands)
     named = {
         name: {param.name: param.opts for param in command.params if "pixel_size" in str(param.name)}
         for name, command in commands.items()
@@ -89,6 +89,6 @@ def test_a_pixel_size_means_one_thing_in_every_verb() -> None:
     assert {"embed", "prepare", "generate", "similarity"} <= {
         name for name, found in named.items() if "slide_pixel_size" in found
     }
-    assert {"embed", "prepare", "import", "distances"} == {
+    assert {"embed", "prepare", "import", "distances"} <= {
         name for name, found in named.items() if "pixel_size" in found
     }

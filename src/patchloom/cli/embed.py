@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit
+from patchloom.cli.output import emit, note
 from patchloom.cli.progress import progress
 from patchloom.geometry import Box, PixelSize
 from patchloom.rasters.cells import Mode
+from patchloom.rasters.describe import doubts
 
 if TYPE_CHECKING:  # torch
     import torch
@@ -84,6 +85,7 @@ def embed(
     place = choose_device(device)
     record = _record(pipeline, pixel_size, cell_px, encoder)
     network = _encoder(record, encoder, place, choose_dtype(dtype, place))
+    note(() if slide_pixel_size else doubts(slide))
     if record is not None:
         pixel_size, cell_px = PixelSize.parse(record.pixel_size), record.condition.cell_px
         stride_px = stride_px or min(record.condition.strides_px)

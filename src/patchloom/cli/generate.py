@@ -45,6 +45,11 @@ if TYPE_CHECKING:  # torch
 @click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: the pipeline's.")
 @click.option("--core", type=click.IntRange(1), help="Side of what is kept of a window; the stride of average.")
 @click.option("--sync", type=click.IntRange(1), default=1, show_default=True, help="Steps between two meetings.")
+@click.option(
+    "--wrap",
+    type=click.Choice(["x", "y", "both"]),
+    help="Join the left edge to the right one (x), the upper to the lower (y): a picture that tiles without a seam.",
+)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Windows denoised at once.")
 @click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
 @click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
@@ -81,6 +86,7 @@ def generate(
     window: int | None,
     core: int | None,
     sync: int,
+    wrap: Literal["x", "y", "both"] | None,
     batch: int,
     compression: Literal["jpeg", "deflate"] | None,
     quality: int,
@@ -101,8 +107,9 @@ def generate(
     GeoTIFF. The same command goes on with an image that was interrupted.
     """
     from patchloom.pipelines.edit import open_edit
-    from patchloom.pipelines.generate import Settings, size_of
+    from patchloom.pipelines.generate import size_of
     from patchloom.pipelines.image_file import calibrate, estimate, generate_file
+    from patchloom.pipelines.settings import Settings
     from patchloom.pipelines.workers import hire
 
     started = time.monotonic()
@@ -112,7 +119,7 @@ def generate(
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
     loaded = _load(pipeline, device, dtype)
     how = Settings(seed, sampler, steps, guidance, recipe=recipe)
-    settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch)
+    settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
         kept = (keep, region) if keep is not None and region is not None else None
@@ -174,11 +181,13 @@ def _grid(
 ) -> EmbeddingGrid:
     from patchloom.grids.file import read_grid
     from patchloom.pipelines.reference import embed_reference
+    from patchloom.rasters.describe import doubts
 
     if path is not None:
         return read_grid(path)
     if reference is None:
         raise click.UsageError("say what the image should show: either --grid or --reference")
+    note(() if slide_pixel_size else doubts(reference))
     return embed_reference(
         pipeline.record,
         pipeline.encoder(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from patchloom.cli import options
-from patchloom.cli.output import emit, leads
+from patchloom.cli.output import emit, leads, note
 from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
@@ -100,6 +100,7 @@ def prepare(
             models,
             lambda what, done, total: bars[what](done, total) if bars else None,
             device=place,
+            note=lambda sentence: note([sentence]),
         )
     emit(_facts(output, made), as_json)
 

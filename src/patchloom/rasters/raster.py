@@ -59,7 +59,8 @@ class _Plane:
 class Raster:
     """An open file: a `Slide` at level 0, and a context manager that closes it.
 
-    `resized` reads a box at a lower resolution from the best level of the pyramid.
+    `resized` reads a box at a lower resolution from the best level of the pyramid. `doubts` are sentences on what the
+    file leaves open.
     """
 
     def __init__(self, name: str, source: Source, pixel_size: PixelSize | None = None) -> None:
@@ -67,6 +68,7 @@ class Raster:
         self._source = source
         level = source.facts.levels[0]
         self.frame = Frame(level.height, level.width, 3, "uint8", pixel_size or source.facts.pixel_size)
+        self.doubts = () if pixel_size else source.facts.doubts(name)
 
     @property
     def facts(self) -> Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,15 @@ class SlideSource:
         sizes = [(height, width) for width, height in self._slide.level_dimensions]
         block = provenance.parse(properties.get("openslide.comment"))
         holes = properties.get("openslide.vendor") != "generic-tiff"
+        size = _pixel_size(properties)
+        power = _objective(properties) if size is None else None
         self.facts = Facts(
-            _format(properties), levels_of(sizes), _pixel_size(properties), provenance=block, holes=holes
+            _format(properties),
+            levels_of(sizes),
+            PixelSize.parse(f"{power}x") if power else size,
+            provenance=block,
+            holes=holes,
+            objective=power,
         )
 
     def read(self, level: int, box: Box) -> UInt8:
@@ -102,3 +110,12 @@ def _pixel_size(properties: Any) -> PixelSize | None:
     if properties.get("openslide.vendor") == "generic-tiff":
         return plausible(metres)
     return PixelSize(metres) if metres > 0 else None
+
+
+def _objective(properties: Any) -> float | None:
+    """The objective's power, where the scanner states one."""
+    try:
+        power = float(properties["openslide.objective-power"])
+    except (KeyError, ValueError):
+        return None
+    return power if isfinite(power) and power > 0 else None

@@ -37,7 +37,8 @@ class Level:
 class Facts:
     """What a file says about itself. `levels` run from fine to coarse; the first is level 0.
 
-    `holes` is False where the format has no way to leave a pixel out, so that nobody need look for them.
+    `holes` is False where the format has no way to leave a pixel out, so that nobody need look for them. `objective` is
+    the power from which the pixel size was taken where the file states no length: a class, good to some percent.
     """
 
     format: str
@@ -46,6 +47,16 @@ class Facts:
     geo: GeoReference | None = None
     provenance: Mapping[str, Any] | None = None
     holes: bool = True
+    objective: float | None = None
+
+    def doubts(self, name: str) -> tuple[str, ...]:
+        """What a user of the file `name` should know of its pixel size."""
+        if self.objective is None:
+            return ()
+        return (
+            f"`{name}` states an objective of {self.objective:g}x and not how long its pixels are; "
+            f"{self.pixel_size} follows from it. Where you know better, say it with --slide-pixel-size",
+        )
 
 
 class Source(Protocol):

@@ -62,6 +62,8 @@ class Preparation:
 Advance = Callable[[Literal["slides", "plots"], int, int], None]
 """(of what, done, in all): this process's slides, and the plots of the slide that it is at."""
 
+Note = Callable[[str], None]
+
 
 def prepare(
     entries: list[Entry],
@@ -71,9 +73,11 @@ def prepare(
     progress: Advance = lambda what, done, total: None,
     *,
     device: torch.device,
+    note: Note = lambda sentence: None,
 ) -> Dataset:
     """Make the dataset of `entries` in `folder`, or what is missing of it.
 
+    `note` hears what slides leave open, such as a pixel size that follows from the objective alone.
     Raises MismatchError where the folder holds a dataset made in another way or a group is in `test` and in another
     split, CapacityError on a full disk; every other trouble with a slide is recorded and the next one taken.
     """
@@ -85,7 +89,7 @@ def prepare(
         mine = entries[processes.rank :: processes.count]
         for done, entry in enumerate(mine):
             progress("slides", done, len(mine))
-            _prepare_slide(entry, folder, preparation, models, progress)
+            _prepare_slide(entry, folder, preparation, models, progress, note)
         progress("slides", len(mine), len(mine))
         processes.wait()
         if processes.leads:
@@ -95,16 +99,20 @@ def prepare(
     return open_dataset(folder)
 
 
-def _prepare_slide(entry: Entry, folder: Path, preparation: Preparation, models: Models, progress: Advance) -> None:
-    """Every plot of a slide that is not there yet; a slide that cannot be read leaves a note in `broken/`."""
-    note = folder / "broken" / f"{entry.key}.json"
-    note.unlink(missing_ok=True)
+def _prepare_slide(
+    entry: Entry, folder: Path, preparation: Preparation, models: Models, progress: Advance, note: Note
+) -> None:
+    """Every plot of a slide that is not there yet; a slide that cannot be read leaves word in `broken/`."""
+    broken = folder / "broken" / f"{entry.key}.json"
+    broken.unlink(missing_ok=True)
     try:
         with _opened(entry) as raster:
+            for sentence in raster.doubts:
+                note(sentence)
             slide = Rescaled(raster, PixelSize.parse(preparation.pixel_size))
             _prepare_plots(entry, slide, folder, preparation, models, progress)
     except (InputError, MissingError) as error:
-        _write(note, json.dumps(records.dump(Broken(entry.name, str(error)))) + "\n")
+        _write(broken, json.dumps(records.dump(Broken(entry.name, str(error)))) + "\n")
 
 
 def _opened(entry: Entry) -> Raster:
