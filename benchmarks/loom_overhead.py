@@ -33,8 +33,9 @@ from patchloom.geometry import Frame
 from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_down
 from patchloom.loom.scene import GridScene
-from patchloom.pipelines.generate import Settings, run_of
+from patchloom.pipelines.generate import run_of
 from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 
 

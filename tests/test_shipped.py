@@ -14,9 +14,10 @@ from patchloom.geometry import Box
 from patchloom.grids.file import read_grid
 from patchloom.pipelines import demo
 from patchloom.pipelines.fidelity import fidelity
-from patchloom.pipelines.generate import Settings, generate
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.presets import presets
+from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
 
 ROOT = Path(__file__).parent.parent

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import isfinite
+from typing import TypeAlias
 
 from patchloom.errors import GeometryError, InputError
 
@@ -180,6 +181,12 @@ class Window:
     core: Box
 
 
+Period: TypeAlias = tuple[int | None, int | None]
+"""After how many rows and columns the plane begins anew: None where an axis has two ends."""
+
+OPEN: Period = (None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Lattice:
     """The windows of one stage: every span of `rows` with every span of `cols`, numbered row by row.
@@ -187,11 +194,13 @@ class Lattice:
     Where the cores of an axis overlap (`average`), answers are blended with the product of the two
     axes' profiles; where they partition the axis (`halo`, `shift`), profiles are all ones.
     `profile[k]` is the weight of a window's k-th row or column; None stands for ones.
+    Along an axis with a period windows lie on a ring: they may begin before 0 and go beyond the period.
     """
 
     rows: tuple[Span, ...]
     cols: tuple[Span, ...]
     profile: tuple[float, ...] | None = None
+    period: Period = OPEN
 
     def __len__(self) -> int:
         return len(self.rows) * len(self.cols)
@@ -202,15 +211,13 @@ class Lattice:
     @property
     def box(self) -> Box:
         """The canvas that the cores cover."""
-        top, left = self.rows[0].core_start, self.cols[0].core_start
-        height = max(span.core_stop for span in self.rows) - top
-        width = max(span.core_stop for span in self.cols) - left
-        return Box(top, left, height, width)
+        (top, stop_y), (left, stop_x) = _extent(self.rows, self.period[0]), _extent(self.cols, self.period[1])
+        return Box(top, left, stop_y - top, stop_x - left)
 
     @property
     def overlaps(self) -> bool:
         """Whether some pixel lies in more than one core."""
-        return _overlap(self.rows) or _overlap(self.cols)
+        return _overlap(self.rows, self.period[0]) or _overlap(self.cols, self.period[1])
 
     def window(self, index: int) -> Window:
         """The window numbered `index`, row by row."""
@@ -221,10 +228,23 @@ class Lattice:
 
     def meeting(self, box: Box) -> list[int]:
         """The numbers of the windows whose core touches `box`, ascending."""
-        rows = [i for i, s in enumerate(self.rows) if s.core_start < box.stop_y and box.y < s.core_stop]
-        cols = [j for j, s in enumerate(self.cols) if s.core_start < box.stop_x and box.x < s.core_stop]
+        rows = [i for i, span in enumerate(self.rows) if _touches(span, box.y, box.stop_y, self.period[0])]
+        cols = [j for j, span in enumerate(self.cols) if _touches(span, box.x, box.stop_x, self.period[1])]
         return [i * len(self.cols) + j for i in rows for j in cols]
 
 
-def _overlap(spans: Sequence[Span]) -> bool:
+def _extent(spans: Sequence[Span], period: int | None) -> tuple[int, int]:
+    if period is not None:
+        return 0, period
+    return spans[0].core_start, max(span.core_stop for span in spans)
+
+
+def _overlap(spans: Sequence[Span], period: int | None) -> bool:
+    if period is not None and spans[0].core_start + period < spans[-1].core_stop:
+        return True
     return any(later.core_start < earlier.core_stop for earlier, later in pairwise(spans))
+
+
+def _touches(span: Span, start: int, stop: int, period: int | None) -> bool:
+    turn = 0 if period is None else (stop - 1 - span.core_start) // period * period
+    return span.core_start + turn < stop and start < span.core_stop + turn

@@ -63,3 +63,27 @@ def test_workers_make_the_same_file(pipeline: Path, grid: Path, tmp_path: Path) 
     result = patchloom("generate", pipeline, "--grid", grid, "-o", two, "--workers", 2)
     assert result.exit_code == 0, result.output
     assert two.read_bytes() == one.read_bytes()
+
+
+def test_a_wrapped_image_is_its_own_and_a_part_of_it_its_crop(pipeline: Path, grid: Path, tmp_path: Path) -> None:
+    flat, whole, part = (tmp_path / name for name in ("flat.png", "whole.png", "part.png"))
+    wrapped = ("generate", pipeline, "--grid", grid, "--wrap", "both")
+    assert patchloom("generate", pipeline, "--grid", grid, "-o", flat).exit_code == 0
+    result = patchloom(*wrapped, "-o", whole, "--save-latents")
+    assert result.exit_code == 0, result.output
+    assert (pixels(whole) != pixels(flat)).mean() > 0.1
+    assert describe(whole)["provenance"]["settings"]["wrap"] == "both"
+    assert patchloom(*wrapped, "-o", part, "--only", "90,0,38,33").exit_code == 0
+    np.testing.assert_array_equal(pixels(part), pixels(whole)[:, :33, 90:])
+    edited = patchloom(*wrapped, "-o", flat, "--keep", whole, "--region", "0,0,32,32", "--seed", 4)
+    assert edited.exit_code == 0, edited.output
+    reach = read_record_reach(pipeline)
+    far = slice(32 + reach, 96 - reach), slice(32 + reach, 128 - reach)
+    np.testing.assert_array_equal(pixels(flat)[:, *far], pixels(whole)[:, *far])
+
+
+def test_what_cannot_wrap_is_refused(pipeline: Path, grid: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    said = patchloom("generate", pipeline, "--grid", grid, "-o", out, "--wrap", "x", "--recipe", "official")
+    assert "the official recipe makes images with edges" in said.stderr
+    assert "'x', 'y', 'both'" in patchloom("generate", pipeline, "--grid", grid, "-o", out, "--wrap", "z").stderr

@@ -12,8 +12,8 @@ from PIL import Image
 
 from patchloom.cli.vary import vary as verb
 from patchloom.errors import InputError, MismatchError
-from patchloom.pipelines.generate import Settings
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.sides import open_side
 from patchloom.pipelines.vary import TABLE, seed_of, vary
 from patchloom.pyramids.read import read_provenance

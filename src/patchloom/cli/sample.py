@@ -13,8 +13,8 @@ from patchloom.errors import InputError
 
 if TYPE_CHECKING:  # torch
     from patchloom.grids.grid import EmbeddingGrid
-    from patchloom.pipelines.generate import Settings
     from patchloom.pipelines.pipeline import Pipeline
+    from patchloom.pipelines.settings import Settings
 
 Cell = tuple[int, int]
 
@@ -73,9 +73,9 @@ def sample(
     """
     from patchloom.grids.file import read_grid
     from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.generate import Settings
     from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.sample import pick_cells
+    from patchloom.pipelines.settings import Settings
 
     if variations and between:
         raise click.UsageError("--variations and --between are two different sheets; give one of them")

@@ -56,8 +56,8 @@ def vary(
     pipeline of each: `prepare` and `evaluate` read it. Test images are never varied.
     """
     from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.generate import Settings
     from patchloom.pipelines.pipeline import load_pipeline
+    from patchloom.pipelines.settings import Settings
     from patchloom.pipelines.vary import TABLE
     from patchloom.pipelines.vary import vary as make
 

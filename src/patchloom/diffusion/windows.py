@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchloom.diffusion.denoiser import Denoiser
 from patchloom.errors import GeometryError, InputError
-from patchloom.geometry import Box, Lattice, Window
+from patchloom.geometry import OPEN, Box, Lattice, Window
 
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -64,6 +64,8 @@ def weights(lattice: Lattice, window: Window) -> Tensor:
 
 
 def _check(x: Tensor, lattice: Lattice) -> None:
+    if lattice.period != OPEN:
+        raise InputError("a canvas that wraps is made by the loom: this small engine knows planes with edges alone")
     if x.shape[2:] != lattice.box.shape:
         raise GeometryError(f"x covers {tuple(x.shape[2:])} latents but the lattice {lattice.box.shape}")
     if len(x) != 1:

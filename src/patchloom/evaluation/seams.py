@@ -35,7 +35,7 @@ class Borders:
     @classmethod
     def of(cls, lattice: Lattice) -> Borders:
         """Where the cores of a lattice meet."""
-        return cls(_starts(lattice.rows), _starts(lattice.cols))
+        return cls(_starts(lattice.rows, lattice.period[0]), _starts(lattice.cols, lattice.period[1]))
 
     def times(self, factor: int) -> Borders:
         """The same lines counted in pixels `factor` times smaller (latents to pixels)."""
@@ -46,7 +46,9 @@ class Borders:
         return Borders(self.rows - other.rows, self.cols - other.cols)
 
 
-def _starts(spans: tuple[Span, ...]) -> frozenset[int]:
+def _starts(spans: tuple[Span, ...], period: int | None) -> frozenset[int]:
+    if period is not None:
+        return frozenset(span.core_start % period for span in spans) - {0}
     first = min(span.core_start for span in spans)
     return frozenset(span.core_start for span in spans if span.core_start > first)
 

@@ -1,7 +1,8 @@
-"""Fields that look at another field: some of its channels, or its values times a number."""
+"""Fields that look at another field: some of its channels, or its values times a number, itself again and again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError
 from patchloom.fields.field import Field
-from patchloom.geometry import Box, Frame
+from patchloom.geometry import OPEN, Box, Frame, Period
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,42 @@ class Scaled:
     def read(self, box: Box) -> NDArray[np.float32]:
         """The source's answer times the factor, rounded once."""
         return self.source.read(box).astype(np.float32, copy=False) * np.float32(self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Another field that begins anew where it ends, along the axes that have a period: a ring, or a torus."""
+
+    source: Field
+    period: Period
+
+    @property
+    def frame(self) -> Frame:
+        """The source's frame; along a closed axis boxes outside of it are answered too."""
+        return self.source.frame
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box, of as many pieces of the source as it goes over joined borders."""
+        rows, cols = _pieces(box.y, box.height, self.period[0]), list(_pieces(box.x, box.width, self.period[1]))
+        strips = [[self.source.read(Box(y, x, height, width)) for x, width in cols] for y, height in rows]
+        if len(strips) == len(cols) == 1:
+            return strips[0][0]
+        return np.concatenate([np.concatenate(strip, axis=2) for strip in strips], axis=1)
+
+
+def around(source: Field, period: Period) -> Field:
+    """The field itself where no axis is closed, else `Around` it."""
+    return source if period == OPEN else Around(source, period)
+
+
+def _pieces(start: int, length: int, period: int | None) -> Iterator[tuple[int, int]]:
+    """Start and length of the pieces of an interval, each inside one turn."""
+    if period is None:
+        yield start, length
+        return
+    stop = start + length
+    while start < stop:
+        place = start % period
+        taken = min(period - place, stop - start)
+        yield place, taken
+        start += taken

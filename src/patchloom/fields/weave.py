@@ -7,20 +7,20 @@ dependency and nothing else; reading everything, row by row or field by field, i
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError
+from patchloom.fields.cores import Cores, shares
 from patchloom.fields.field import Field
 from patchloom.fields.stores import Store
-from patchloom.fields.views import Channels
-from patchloom.geometry import Box, Frame, Lattice, Span, Window
+from patchloom.fields.views import Channels, around
+from patchloom.geometry import Box, Frame, Lattice, Window
 
 
 class Work(Protocol):
@@ -121,13 +121,14 @@ class Weave:
         self._crew = crew
         self._report = report
         self._scale = _scale(source.frame, self.frame)
-        self._rows, self._cols = _bounds(lattice.rows), _bounds(lattice.cols)
-        self._weights = _weights(lattice, self._scale) if lattice.overlaps else None
+        self._seen = around(source, lattice.period)
+        self._cores = Cores(lattice)
+        self._weights = shares(lattice, self._scale) if lattice.overlaps else None
 
     def read(self, box: Box) -> NDArray[Any]:
         """The (channels, height, width) array of a box; what is missing of it is made first."""
         box.inside(self.frame.box)
-        windows = [self.lattice.window(index) for index in self._meeting(self._in_source(box))]
+        windows = self._cores.touching(self._in_source(box))
         if not all(self._store.has(self._row_key(window.index), window.index) for window in windows):
             self.make([box])
         if self._weights is None:
@@ -149,7 +150,7 @@ class Weave:
     def missing(self, boxes: Iterable[Box]) -> list[Window]:
         """The windows, in index order, that reading these boxes needs and the store lacks."""
         inner = (self._in_source(box) for box in boxes)
-        found = (int(index) for index in np.flatnonzero(meeting(self.lattice, inner)))
+        found = (int(index) for index in np.flatnonzero(self._cores.met(inner)))
         return [self.lattice.window(index) for index in found if not self._store.has(self._row_key(index), index)]
 
     def row(self, number: int) -> Box:
@@ -171,7 +172,7 @@ class Weave:
         for _, group in groupby(kinds, self._kind):
             for batch in _batches(sorted(group), self._work.batch):
                 padding = self._work.batch - len(batch)
-                arrays = [self.source.read(window.box) for window in batch]
+                arrays = [self._seen.read(window.box) for window in batch]
                 yield [*batch, *[batch[-1]] * padding], np.stack([*arrays, *[arrays[-1]] * padding])
 
     def _kind(self, window: Window) -> tuple[bool, tuple[int, int]]:
@@ -196,7 +197,7 @@ class Weave:
         key = self._row_key(window.index)
         tile = self._store.get(key, window.index)
         if tile is None:  # a cache that forgot it meanwhile, or a damaged file: it is made again, to the same bytes
-            self._evaluate([window])
+            self._evaluate([self.lattice.window(window.index)])
             tile = self._store.get(key, window.index)
         if tile is None:
             raise GeometryError(f"the store keeps no tile of `{key}`, not even for one read; give it more room")
@@ -224,11 +225,6 @@ class Weave:
             np.rint(total, out=total)
         return total.astype(self.frame.dtype, copy=False)
 
-    def _meeting(self, box: Box) -> Iterator[int]:
-        rows, cols = _between(self._rows, box.y, box.stop_y), _between(self._cols, box.x, box.stop_x)
-        width = len(self.lattice.cols)
-        return (row * width + col for row in range(rows.start, rows.stop) for col in range(cols.start, cols.stop))
-
     def _in_source(self, box: Box) -> Box:
         """The smallest box of the source's pixels that holds a box of this field's."""
         scale = self._scale
@@ -237,33 +233,6 @@ class Weave:
 
     def _row_key(self, index: int) -> str:
         return f"{self._key}/{index // len(self.lattice.cols)}"
-
-
-def meeting(lattice: Lattice, boxes: Iterable[Box]) -> NDArray[np.bool_]:
-    """Which windows' cores meet some of the boxes, (rows, cols) of the lattice."""
-    rows, cols = _bounds(lattice.rows), _bounds(lattice.cols)
-    found = np.zeros((len(lattice.rows), len(lattice.cols)), bool)
-    for box in boxes:
-        found[_between(rows, box.y, box.stop_y), _between(cols, box.x, box.stop_x)] = True
-    return found
-
-
-_Bounds: TypeAlias = tuple[list[int], list[int]]
-
-
-def _bounds(spans: Sequence[Span]) -> _Bounds:
-    """Starts and stops of the cores along one axis, both ascending."""
-    starts, stops = [span.core_start for span in spans], [span.core_stop for span in spans]
-    if any(a > b for bounds in (starts, stops) for a, b in pairwise(bounds)):
-        raise GeometryError("the spans of a lattice must be in ascending order")
-    if any(start > stop for start, stop in zip(starts[1:], stops, strict=False)):
-        raise GeometryError("the cores of a lattice must leave no gap between them")
-    return starts, stops
-
-
-def _between(bounds: _Bounds, start: int, stop: int) -> slice:
-    starts, stops = bounds
-    return slice(bisect_right(stops, start), bisect_left(starts, stop))
 
 
 def _unwrapped(field: Field) -> Field:
@@ -284,28 +253,3 @@ def _scale(source: Frame, out: Frame) -> int:
             "the extent must be a whole multiple"
         )
     return scale
-
-
-def _weights(lattice: Lattice, scale: int) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    return _axis_weights(lattice.rows, lattice.profile, scale), _axis_weights(lattice.cols, lattice.profile, scale)
-
-
-def _axis_weights(spans: Sequence[Span], profile: Sequence[float] | None, scale: int) -> list[NDArray[np.float32]]:
-    """What each core counts for along one axis; over all cores the weights of a place sum to 1."""
-    cores = [_core_profile(span, profile) for span in spans]
-    total = np.zeros(max(span.core_stop for span in spans))
-    for span, core in zip(spans, cores, strict=True):
-        total[span.core_start : span.core_stop] += core
-    shares = (core / total[s.core_start : s.core_stop] for s, core in zip(spans, cores, strict=True))
-    return [np.repeat(share, scale).astype(np.float32) for share in shares]
-
-
-def _core_profile(span: Span, profile: Sequence[float] | None) -> NDArray[np.float64]:
-    if profile is None:
-        return np.ones(span.core_stop - span.core_start)
-    if span.stop - span.start > len(profile) or min(profile) <= 0:
-        raise GeometryError(
-            f"a profile of {len(profile)} weights is too short for a window of {span.stop - span.start}, "
-            "or some weight is not positive"
-        )
-    return np.array(profile[span.core_start - span.start : span.core_stop - span.start])

@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.fields.cores import Cores
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import Box, Frame, Lattice, PixelSize, Window
 from patchloom.loom import plan
+from patchloom.loom.ring import FLAT, Wrap
 
 TILE = 64  # latents on a side
 BATCH = 4  # tiles decoded at once
@@ -62,6 +64,7 @@ def decode_field(
     dtype: torch.dtype = torch.float32,
     pixel_size: PixelSize | None = None,
     crew: Crew = alone,
+    wrap: Wrap = FLAT,
 ) -> Weave:
     """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
 
@@ -72,20 +75,20 @@ def decode_field(
     """
     work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
     reach = autoencoder.receptive_field if margin is None else margin
-    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile)
+    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile, wrap)
     kept = store or MemoryStore(limit_bytes=_room(lattice, autoencoder.factor))
     return weave(latents, lattice, work, kept, KEY, crew=crew)
 
 
-def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE) -> Lattice:
+def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wrap = FLAT) -> Lattice:
     """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one.
 
     Where the reach is None, no halo makes tiles exact: the decoder's norms or attention are over all that it sees, and
     every tile has a tint of its own. Such tiles lie half a tile apart and are blended, so that tints have no border.
     """
     if reach is None:
-        return replace(plan.average(shape, tile, max(tile // 2, 1)), profile=fading(tile))
-    return plan.halo(shape, tile + 2 * reach, tile)
+        return replace(plan.average(shape, tile, max(tile // 2, 1), wrap=wrap), profile=fading(tile))
+    return plan.halo(shape, tile + 2 * reach, tile, wrap=wrap)
 
 
 def fading(tile: int) -> tuple[float, ...]:
@@ -97,7 +100,7 @@ def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
     """The smallest box of latents that holds every tile which decoding a box of pixels reads."""
     y, x = pixels.y // factor, pixels.x // factor
     box = Box(y, x, -(-pixels.stop_y // factor) - y, -(-pixels.stop_x // factor) - x)
-    seen = [lattice.window(index).box for index in lattice.meeting(box)]
+    seen = [window.box for window in Cores(lattice).touching(box)]
     top, left = min(one.y for one in seen), min(one.x for one in seen)
     return Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)
 

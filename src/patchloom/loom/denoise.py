@@ -18,8 +18,10 @@ from patchloom.diffusion.windows import Scene
 from patchloom.errors import GeometryError
 from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
-from patchloom.geometry import Box, Frame, Window
+from patchloom.fields.views import around
+from patchloom.geometry import OPEN, Box, Frame, Period, Window
 from patchloom.loom.keep import Kept
+from patchloom.loom.ring import copies
 
 C = TypeVar("C", bound=Condition)
 NoiseOf: TypeAlias = Callable[[int, int, Frame], Field]
@@ -38,9 +40,9 @@ class Background:
     covers: Callable[[Box], bool]
 
 
-def is_idle(window: Window, background: Background | None, kept: Kept | None) -> bool:
+def is_idle(window: Window, background: Background | None, kept: Kept | None, period: Period = OPEN) -> bool:
     """Whether a window's answer needs no network: nothing is conditioned there, or nothing of its core is made anew."""
-    if kept is not None and not kept.region.meet(window.core).area:
+    if kept is not None and not any(copies(kept.region, window.core, period)):
         return True
     return background is not None and not background.covers(window.box)
 
@@ -65,6 +67,7 @@ class Denoise(Generic[C]):
     kept: Kept | None = None
     planes: int = 1  # of the states that come in
     noise: NoiseOf = Noise
+    period: Period = OPEN  # after how many latents the canvas begins anew
 
     def frame(self, source: Frame) -> Frame:
         """The state after the last stage, float32."""
@@ -74,7 +77,7 @@ class Denoise(Generic[C]):
 
     def idle(self, window: Window) -> bool:
         """Whether the window is background or kept, and no network is asked."""
-        return is_idle(window, self.background, self.kept)
+        return is_idle(window, self.background, self.kept, self.period)
 
     def __call__(self, windows: Sequence[Window], arrays: NDArray[Any]) -> NDArray[np.float32]:
         """States of windows of one kind, (batch, planes * channels, h, w), before and after the stages."""
@@ -96,7 +99,7 @@ class Denoise(Generic[C]):
         estimate = self._background() if self.idle(windows[0]) else self._network(windows)
         if self.kept is None:
             return estimate
-        values, places = (torch.from_numpy(part).to(self.device) for part in self.kept.of(windows))
+        values, places = (torch.from_numpy(part).to(self.device) for part in self.kept.of(windows, self.period))
         return lambda x, sigma: torch.where(places, values, estimate(x, sigma))
 
     def _background(self) -> Callable[[Tensor, float], Tensor]:
@@ -109,5 +112,5 @@ class Denoise(Generic[C]):
         return lambda x, sigma: self.denoiser(x, x.new_full((len(x),), sigma), condition).to(x.dtype)
 
     def _noise(self, number: int, windows: Sequence[Window]) -> Tensor:
-        noise = self.noise(self.seed, 1 + number, self.latents)
+        noise = around(self.noise(self.seed, 1 + number, self.latents), self.period)
         return torch.from_numpy(np.stack([noise.read(window.box) for window in windows])).to(self.device)

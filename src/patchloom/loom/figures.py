@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchloom.diffusion.guidance import Interval
-from patchloom.fields.weave import meeting
+from patchloom.fields.cores import meeting
 from patchloom.geometry import Box, Lattice, Window
 
 BLOCK_PX = 256

@@ -57,7 +57,7 @@ def forecast(
             shape = (run.batch, work.planes * run.latents.channels, *asked[0].box.shape)
             seconds[kind] = _seconds(crew, key, work, asked[:1] * run.batch, shape, clock)
         total += seconds[kind] * ceil(len(asked) / run.batch)
-    lattice = tiles(run.shape, autoencoder.receptive_field)
+    lattice = tiles(run.shape, autoencoder.receptive_field, wrap=run.plan.wrap)
     decode = Decode(autoencoder, BATCH, run.device)
     first = lattice.window(0)
     shape = (BATCH, run.latents.channels, *first.box.shape)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError
 from patchloom.fields.field import Field
-from patchloom.geometry import Box, Frame, Window
+from patchloom.fields.views import around
+from patchloom.geometry import OPEN, Box, Frame, Period, Window
+from patchloom.loom.ring import copies
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +38,11 @@ class Kept:
                 f"{frame.height} x {frame.width} latents"
             )
 
-    def of(self, windows: Sequence[Window]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def of(self, windows: Sequence[Window], period: Period = OPEN) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The earlier latents of windows (b, channels, h, w), and where they stand (b, 1, h, w)."""
-        boxes = [window.box for window in windows]
-        values = np.stack([np.asarray(self.latents.read(box), np.float32) for box in boxes])
-        return values, np.stack([outside(box, self.region)[None] for box in boxes])
+        boxes, latents = [window.box for window in windows], around(self.latents, period)
+        values = np.stack([np.asarray(latents.read(box), np.float32) for box in boxes])
+        return values, np.stack([outside(box, self.region, period)[None] for box in boxes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,9 @@ class Patched:
         return out
 
 
-def outside(box: Box, region: Box) -> NDArray[np.bool_]:
-    """Which places of a box lie outside a region, (height, width)."""
+def outside(box: Box, region: Box, period: Period = OPEN) -> NDArray[np.bool_]:
+    """Which places of a box lie outside a region and its copies a period away, (height, width)."""
     found = np.ones(box.shape, bool)
-    part = region.meet(box)
-    if part.area:
+    for part in copies(region, box, period):
         found[part.inside(box)] = False
     return found

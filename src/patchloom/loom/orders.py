@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from patchloom.diffusion.condition import Condition
+from patchloom.fields.cores import meeting
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.views import Channels
-from patchloom.fields.weave import Crew, Weave, alone, meeting
+from patchloom.fields.weave import Crew, Weave, alone
 from patchloom.geometry import Box, Frame
 from patchloom.loom.figures import cone
 from patchloom.loom.run import Progress, Run, chain
@@ -83,10 +84,13 @@ def weave_down(
     A band advances as soon as the rows below it allow, and rows that no band below will read are dropped, so the
     memory of a run does not grow with the height. Of the finished latents, `keep` rows above the last read stay
     alive; all of them with None, which a store on disk needs for going on after an interruption.
-    A reader that goes up again is answered too, and pays for making the rows again where they were dropped.
+    A reader that goes up again is answered too, and pays for making the rows again where they were dropped; one that
+    jumps ahead is answered by the cone of what it reads. Where the lower edge is joined to the upper one, the rows that
+    are read over it stay alive: more of them, but no more on a higher canvas.
     """
     fields = chain(run, MemoryStore() if store is None else store, progress, crew)
-    strips = [_Strip(one) for one in fields]
+    heads = [*(_overhang(above) for above in fields[1:]), keep or 0]
+    strips = [_Strip(one, dropped=_spared(one, head)) for one, head in zip(fields, heads, strict=True)]
     return Channels(Descending(strips, _rows_of_a_band(run, fields), keep), run.latents.channels)
 
 
@@ -137,6 +141,8 @@ class Descending:
         box.inside(self.frame.box)
         last = self.strips[-1].weave
         rows = last.lattice.rows
+        if self._made < len(rows) and box.y > rows[self._made].core_start:
+            return last.read(box)
         while self._made < len(rows) and rows[self._made].core_start < box.stop_y:
             stop = min(self._made + self.rows, len(rows))
             last.make([last.row(number) for number in range(self._made, stop)])
@@ -152,6 +158,19 @@ class Descending:
         for above, below in zip(self.strips[:0:-1], self.strips[-2::-1], strict=True):
             height = above.needs(height)
             below.drop_above(height)
+
+
+def _overhang(above: Weave) -> int:
+    """Rows at the top that windows of the field above read over the joined border."""
+    period = above.lattice.period[0]
+    return 0 if period is None else max(max(span.stop for span in above.lattice.rows) - period, 0)
+
+
+def _spared(one: Weave, head: int) -> int:
+    """Rows of cores that are never dropped: those that begin above row `head` of a field without an upper edge."""
+    if one.lattice.period[0] is None:
+        return 0
+    return sum(span.core_start < head for span in one.lattice.rows)
 
 
 def _rows_of_a_band(run: Run[C], fields: Sequence[Weave]) -> int:

@@ -5,18 +5,21 @@
     average  windows a stride apart, all of each kept, blended with uniform or Gaussian weights (Graikos et al. 2024)
 
 Windows are clamped into the canvas, so all windows of a lattice have one shape. Cores at the canvas' edge are longer,
-up to window - halo: no halo is needed where nothing lies beyond.
+up to window - halo: no halo is needed where nothing lies beyond. Along an axis that wraps there is no edge: windows go
+over the joined border, and a canvas shorter than a window is seen more than once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, gcd
 from typing import Literal
 
 from patchloom.errors import GeometryError, InputError
 from patchloom.geometry import Lattice, Span
+from patchloom.loom.ring import FLAT, Wrap, periods
 
 Kind = Literal["halo", "shift", "average"]
 Profile = Literal["uniform", "gaussian"]
@@ -29,7 +32,12 @@ _STEPS = (1779033703, 2654435769)
 
 
 def halo(
-    canvas: tuple[int, int], window: int, core: int, origin: tuple[int, int] = (0, 0), multiple: int = 1
+    canvas: tuple[int, int],
+    window: int,
+    core: int,
+    origin: tuple[int, int] = (0, 0),
+    multiple: int = 1,
+    wrap: Wrap = FLAT,
 ) -> Lattice:
     """Cores that partition a canvas (height, width), each in a window with (window - core) / 2 around it.
 
@@ -38,10 +46,12 @@ def halo(
     """
     _check(canvas, window, core, multiple, "core")
     rows, cols = (
-        _halo_spans(length, *_fitted(length, window, core, multiple), place)
-        for length, place in zip(canvas, origin, strict=True)
+        _ring_spans(length, window, core, place)
+        if joined
+        else _halo_spans(length, *_fitted(length, window, core, multiple), place)
+        for length, place, joined in zip(canvas, origin, wrap, strict=True)
     )
-    return Lattice(rows, cols)
+    return Lattice(rows, cols, period=periods(canvas, wrap))
 
 
 def shift(canvas: tuple[int, int], window: int, origin: tuple[int, int] = (0, 0), multiple: int = 1) -> Lattice:
@@ -50,12 +60,22 @@ def shift(canvas: tuple[int, int], window: int, origin: tuple[int, int] = (0, 0)
 
 
 def average(
-    canvas: tuple[int, int], window: int, stride: int, profile: Profile = "uniform", multiple: int = 1
+    canvas: tuple[int, int],
+    window: int,
+    stride: int,
+    profile: Profile = "uniform",
+    multiple: int = 1,
+    wrap: Wrap = FLAT,
 ) -> Lattice:
     """Windows `stride` apart, the last against the far edge, blended with the profile's weights."""
     _check(canvas, window, stride, multiple, "stride")
-    rows, cols = (_average_spans(length, *_fitted(length, window, stride, multiple)) for length in canvas)
-    return Lattice(rows, cols, None if profile == "uniform" else gaussian(window))
+    rows, cols = (
+        _laid(range(0, length, stride), window)
+        if joined
+        else _average_spans(length, *_fitted(length, window, stride, multiple))
+        for length, joined in zip(canvas, wrap, strict=True)
+    )
+    return Lattice(rows, cols, None if profile == "uniform" else gaussian(window), periods(canvas, wrap))
 
 
 def gaussian(window: int) -> tuple[float, ...]:
@@ -78,7 +98,8 @@ class Plan:
     """The lattices of a whole run. `sizes` is a table by falling `above`, and its last row is above 0.
 
     `moving` gives every meeting another origin, so that no line is a border twice in a row; `average` stands still.
-    `sync` is the number of stages that a window runs alone between two meetings with its neighbours.
+    `sync` is the number of stages that a window runs alone between two meetings with its neighbours. `wrap` joins the
+    lower edge to the upper one, and the right edge to the left one.
     Raises InputError where the parts do not fit one another.
     """
 
@@ -88,6 +109,7 @@ class Plan:
     profile: Profile = "uniform"
     multiple: int = 1
     sync: int = 1
+    wrap: Wrap = FLAT
 
     def __post_init__(self) -> None:
         levels = [size.above for size in self.sizes]
@@ -101,11 +123,13 @@ class Plan:
             raise InputError(f"sync counts stages between two meetings: at least 1, not {self.sync}")
 
     @classmethod
-    def of(cls, kind: Kind, window: int, core: int | None = None, *, multiple: int = 1, sync: int = 1) -> Plan:
+    def of(
+        cls, kind: Kind, window: int, core: int | None = None, *, multiple: int = 1, sync: int = 1, wrap: Wrap = FLAT
+    ) -> Plan:
         """One size at every noise level. Without a core: 3/4 of the window for halo, a stride of 1/4 for average."""
         usual = {"halo": window * 3 // 4, "shift": window, "average": window // 4}
         size = Sizes(0.0, window, usual[kind] if core is None else core)
-        return cls(kind, (size,), multiple=multiple, sync=sync)
+        return cls(kind, (size,), multiple=multiple, sync=sync, wrap=wrap)
 
     def size(self, sigma: float) -> Sizes:
         """The window and core at a noise level."""
@@ -116,9 +140,9 @@ class Plan:
         sizes = [self.size(sigma) for sigma in sigmas]
         places = origins([size.core for size in sizes]) if self.moving else [(0, 0)] * len(sizes)
         if self.kind == "average":
-            return [average(canvas, size.window, size.core, self.profile, self.multiple) for size in sizes]
+            return [average(canvas, size.window, size.core, self.profile, self.multiple, self.wrap) for size in sizes]
         return [
-            halo(canvas, size.window, size.core, place, self.multiple)
+            halo(canvas, size.window, size.core, place, self.multiple, self.wrap)
             for size, place in zip(sizes, places, strict=True)
         ]
 
@@ -176,6 +200,17 @@ def _halo_spans(length: int, window: int, core: int, origin: int) -> tuple[Span,
     return tuple(Span(start, start + window, a, b) for start, a, b in zip(starts, borders, stops, strict=True))
 
 
+def _ring_spans(length: int, window: int, core: int, origin: int) -> tuple[Span, ...]:
+    """Cores from one border at `origin` round to itself; the last is what is left."""
+    core = min(core, length)
+    margin = (window - core) // 2
+    borders = [*range(origin % core, origin % core + length, core), origin % core + length]
+    return tuple(Span(a - margin, a - margin + window, a, b) for a, b in pairwise(borders))
+
+
 def _average_spans(length: int, window: int, stride: int) -> tuple[Span, ...]:
-    starts = [*range(0, length - window, stride), length - window]
+    return _laid([*range(0, length - window, stride), length - window], window)
+
+
+def _laid(starts: Iterable[int], window: int) -> tuple[Span, ...]:
     return tuple(Span(start, start + window, start, start + window) for start in starts)

@@ -19,11 +19,12 @@ from patchloom.fields.noise import Noise
 from patchloom.fields.stores import Store
 from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew, Weave, alone, weave
-from patchloom.geometry import Box, Frame, Lattice
+from patchloom.geometry import Box, Frame, Lattice, Period
 from patchloom.loom.denoise import Background, Denoise, NoiseOf, is_idle
 from patchloom.loom.figures import Figures, cone, count, one_evaluation
 from patchloom.loom.keep import Kept, Noised
 from patchloom.loom.plan import Plan
+from patchloom.loom.ring import periods
 
 C = TypeVar("C", bound=Condition)
 Progress = Callable[[int], None]
@@ -68,6 +69,11 @@ class Run(Generic[C]):
         return self.latents.height, self.latents.width
 
     @property
+    def period(self) -> Period:
+        """After how many latents the canvas begins anew."""
+        return periods(self.shape, self.plan.wrap)
+
+    @property
     def meetings(self) -> list[Sequence[Stage]]:
         """The stages that a window runs alone between two meetings with its neighbours."""
         sync = self.plan.sync
@@ -83,7 +89,7 @@ def figures(run: Run[C], factor: int, region: Box | None = None) -> Figures:
     """What the run costs, without running it; with `region` (in latents), what that region alone costs."""
     costs = [sum(run.evaluations(stage.sigma) for stage in stages) for stages in run.meetings]
     box = region or run.latents.box
-    idle = partial(is_idle, background=run.background, kept=run.kept)
+    idle = partial(is_idle, background=run.background, kept=run.kept, period=run.period)
     return count(cone(run.lattices, box), costs, idle, (box.height * factor, box.width * factor))
 
 
@@ -114,6 +120,7 @@ def works(run: Run[C]) -> dict[str, Denoise[C]]:
             kept=run.kept,
             planes=run.stages[number * run.plan.sync - 1].planes if number else 1,
             noise=run.noise,
+            period=run.period,
         )
         for number, stages in enumerate(run.meetings)
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
 
@@ -15,6 +15,7 @@ from patchloom.diffusion.condition import GridCondition
 from patchloom.errors import MismatchError
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.ring import FLAT, Cells, Wrap, straight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,13 +23,14 @@ class GridScene:
     """A grid of embeddings over a canvas of latents.
 
     Invalid cells are given as zeros, whatever the grid holds there; beyond the outermost cells the edge is repeated,
-    which holds the bilinear interpolant constant.
+    which holds the bilinear interpolant constant. Along an axis that wraps there is no outermost cell.
     """
 
     embeddings: NDArray[np.floating[Any]]  # (rows, cols, dim); may be mapped from disk
     valid: NDArray[np.bool_]  # (rows, cols)
     origin: tuple[float, float]  # y and x of the centre of cell (0, 0), in latents from the canvas' corner
     step: tuple[float, float]  # from one centre to the next, in latents
+    wrap: Wrap = FLAT
 
     @classmethod
     def of(cls, grid: EmbeddingGrid, factor: int, pixel_size: PixelSize | None = None) -> GridScene:
@@ -43,6 +45,11 @@ class GridScene:
             )
         centre, step = grid.cell_px / 2 / factor, grid.stride_px / factor
         return cls(grid.embeddings, grid.valid, (centre, centre), (step, step))
+
+    def joined(self, wrap: Wrap, shape: tuple[int, int]) -> GridScene:
+        """The same scene on a canvas (height, width) that closes upon itself; what `Cells.closed` raises."""
+        cells = Cells(self.embeddings, self.valid).closed(self.step, shape, wrap, straight)
+        return replace(self, embeddings=cells.embeddings, valid=cells.valid, wrap=wrap)
 
     def condition(self, boxes: Sequence[Box]) -> GridCondition:
         """The cells that windows of one shape see: the same number for each, so that a batch stacks."""
@@ -62,7 +69,7 @@ class GridScene:
         """Whether a valid cell has weight somewhere in a window."""
         rows = self._reach(0, box.y, box.height)
         cols = self._reach(1, box.x, box.width)
-        return bool(self.valid[rows, cols].any())
+        return bool(self.valid[rows[:, None], cols].any())
 
     def _cells(self, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[float, float]]:
         rows, y = self._along(0, box.y, box.height)
@@ -75,10 +82,15 @@ class GridScene:
         first = floor((start + 0.5 - self.origin[axis]) / step)
         count = ceil((length - 1) / step) + 2
         place = self.origin[axis] + first * step - start
-        return np.clip(np.arange(first, first + count), 0, self.valid.shape[axis] - 1), place
+        return self._numbers(axis, first, first + count), place
 
-    def _reach(self, axis: int, start: int, length: int) -> slice:
-        step, last = self.step[axis], self.valid.shape[axis] - 1
+    def _reach(self, axis: int, start: int, length: int) -> NDArray[np.int64]:
+        step = self.step[axis]
         low = floor((start + 0.5 - self.origin[axis]) / step)
         high = ceil((start + length - 0.5 - self.origin[axis]) / step)
-        return slice(min(max(low, 0), last), min(max(high, 0), last) + 1)
+        return self._numbers(axis, low, high + 1)
+
+    def _numbers(self, axis: int, start: int, stop: int) -> NDArray[np.int64]:
+        """The cells at places start:stop of the lattice: round the ring, or the outermost again and again."""
+        places, count = np.arange(start, stop), self.valid.shape[axis]
+        return places % count if self.wrap[axis] else np.clip(places, 0, count - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from patchloom.errors import InputError
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.ring import FLAT, Cells, Wrap
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 
 _PARALLEL = 0.9995  # beyond this cosine, either way, the sine in the denominator is too small
@@ -36,7 +37,7 @@ class SlerpScene:
     A window in the middle of which a cell's centre lies is told that cell's embedding; others the interpolant of the
     four cells around their middle, first along x, then along y (Graikos et al. 2024). Beyond the outermost centres the
     edge is repeated. An invalid cell says nothing: it gives way to its neighbours, and where there is none either, the
-    window's condition is the dropped one.
+    window's condition is the dropped one. Along an axis that wraps there is no outermost centre.
     """
 
     embeddings: NDArray[np.floating[Any]]  # (rows, cols, dim)
@@ -44,6 +45,7 @@ class SlerpScene:
     origin: tuple[float, float]  # y and x of the centre of cell (0, 0), in latents from the canvas' corner
     step: tuple[float, float]  # from one centre to the next, in latents
     embedder: TokenEmbedder
+    wrap: Wrap = FLAT
 
     def __post_init__(self) -> None:
         dim = self.embedder.shape.patch
@@ -68,6 +70,11 @@ class SlerpScene:
         """The scene of embeddings (rows, cols, dim) of cells of `cell` latents, side by side and all valid."""
         valid = np.ones(embeddings.shape[:2], bool)
         return cls(embeddings, valid, (cell / 2, cell / 2), (float(cell), float(cell)), embedder)
+
+    def joined(self, wrap: Wrap, shape: tuple[int, int]) -> SlerpScene:
+        """The same scene on a canvas (height, width) that closes upon itself; what `Cells.closed` raises."""
+        cells = Cells(self.embeddings, self.valid).closed(self.step, shape, wrap, slerp)
+        return replace(self, embeddings=cells.embeddings, valid=cells.valid, wrap=wrap)
 
     def condition(self, boxes: Sequence[Box]) -> TokenCondition:
         """The tokens of each window, and those of nothing said, on the embedder's device."""
@@ -98,10 +105,12 @@ class SlerpScene:
         return rows, cols, down, across
 
     def _along(self, axis: int, middles: Sequence[float]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        last = self.valid.shape[axis] - 1
-        place = np.clip((np.array(middles) - self.origin[axis]) / self.step[axis], 0, last)
+        count, joined = self.valid.shape[axis], self.wrap[axis]
+        place = (np.array(middles) - self.origin[axis]) / self.step[axis]
+        place = place if joined else np.clip(place, 0, count - 1)
         first = np.floor(place).astype(np.int64)
-        return np.stack([first, np.minimum(first + 1, last)]), place - first
+        both = np.stack([first, first + 1])
+        return both % count if joined else np.minimum(both, count - 1), place - first
 
 
 def _between(

@@ -13,6 +13,7 @@ from patchloom.diffusion.condition import Condition, GridCondition
 from patchloom.diffusion.windows import Scene
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.ring import Wrap
 from patchloom.loom.scene import GridScene
 from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
@@ -27,6 +28,10 @@ class CellScene(Scene[C_co], Protocol[C_co]):
 
     def covers(self, box: Box) -> bool:
         """Whether a window is told anything."""
+        ...
+
+    def joined(self, wrap: Wrap, shape: tuple[int, int]) -> CellScene[C_co]:
+        """The same scene on a canvas (height, width) whose edges are joined. Raises InputError where cells do not."""
         ...
 
 

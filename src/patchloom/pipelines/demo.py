@@ -20,9 +20,10 @@ from patchloom.fields.field import Cropped
 from patchloom.grids.file import read_grid
 from patchloom.machine import choose_device, choose_dtype
 from patchloom.pipelines.fidelity import fidelity
-from patchloom.pipelines.generate import Settings, generate, write
+from patchloom.pipelines.generate import generate, write
 from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
 

@@ -25,11 +25,11 @@ from patchloom.geometry import Box
 from patchloom.pipelines.autoencoding import decoded, reconstruction_entries
 from patchloom.pipelines.evaluate import Bars, space_of
 from patchloom.pipelines.fidelity import fidelity
-from patchloom.pipelines.generate import Settings, settled
 from patchloom.pipelines.held_out import LARGE, HeldOut, Place, grid_of, is_large, made_of
 from patchloom.pipelines.over_slides import seams_of_slides, similarity_of_slides
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.seams import borders_of, on_floors
+from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.sides import Pictures
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled

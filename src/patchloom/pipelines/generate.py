@@ -10,12 +10,7 @@ from typing import Any, Literal
 import torch
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage
-from patchloom.diffusion.denoiser import Denoiser
-from patchloom.diffusion.guidance import guided
-from patchloom.diffusion.levels import Levels, ddpm_table, ddpm_uniform, karras
-from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
-from patchloom.diffusion.samplers import SAMPLERS
-from patchloom.diffusion.stage import Stage
+from patchloom.diffusion.official import start_deviation
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
@@ -31,11 +26,12 @@ from patchloom.loom.keep import Patched
 from patchloom.loom.latents import read_latents, write_latents
 from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas, weave_down, weave_region
-from patchloom.loom.plan import Kind, Plan, average
+from patchloom.loom.plan import average
 from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings, denoiser_of, plan_of, settled, stages_of
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.tiles import Compression
 from patchloom.rasters.georeference import GeoReference
@@ -43,27 +39,6 @@ from patchloom.rasters.georeference import GeoReference
 Order = Literal["canvas", "down"]
 _IN_MEMORY = 1 << 29  # bytes of canvas states; larger runs go down the picture in bands
 _BAND = 256  # latents above a reader that are still there, where no store keeps them; more than a tile's reach
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to make an image. None stands for the pipeline's own default.
-
-    The official recipe makes an image as the code of the CVPR 2024 paper does, faults included, from an imported model
-    of the paper; steps, guidance, window and core (the stride) may still be told.
-    """
-
-    seed: int = 0
-    sampler: str | None = None
-    steps: int | None = None
-    guidance: float | None = None  # 1 is off
-    guidance_interval: tuple[float, float] | None = None
-    plan: Kind | None = None
-    window: int | None = None  # latents
-    core: int | None = None  # latents; the stride of `average`
-    sync: int = 1
-    batch: int = 16
-    recipe: Literal["official"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +71,7 @@ def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: 
     run = Run(
         denoiser=denoiser_of(pipeline, chosen),
         stages=stages_of(pipeline, chosen),
-        scene=scene,
+        scene=scene.joined(chosen.joined, (latents.height, latents.width)),
         plan=plan_of(pipeline, chosen),
         latents=latents,
         seed=chosen.seed,
@@ -171,7 +146,7 @@ def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> 
     patch = pipeline.record.patch_px // pipeline.record.factor
     if settings.recipe == "official":
         return average(shape, patch, patch // 4)
-    return tiles(shape, pipeline.autoencoder.receptive_field)
+    return tiles(shape, pipeline.autoencoder.receptive_field, wrap=settings.joined)
 
 
 def _decoded(pipeline: Pipeline, latents: Field, settings: Settings, crew: Crew) -> Field:
@@ -179,7 +154,7 @@ def _decoded(pipeline: Pipeline, latents: Field, settings: Settings, crew: Crew)
     if settings.recipe == "official" and isinstance(decoder, FirstStage):
         patch = pipeline.record.patch_px // decoder.factor
         return BlendedDecode(latents, decoder, patch, patch // 4, size)
-    return decode_field(latents, decoder, device=pipeline.device, pixel_size=size, crew=crew)
+    return decode_field(latents, decoder, device=pipeline.device, pixel_size=size, crew=crew, wrap=settings.joined)
 
 
 def _finished(
@@ -279,68 +254,3 @@ def georeference(pipeline: Pipeline, grid: EmbeddingGrid, only: Box | None = Non
     x, y = geo.at(top + (only.y if only else 0), left + (only.x if only else 0))
     a, b, _, d, e, _ = geo.transform
     return GeoReference(geo.crs, (a, b, x, d, e, y))
-
-
-def settled(pipeline: Pipeline, settings: Settings) -> Settings:
-    """The settings with the pipeline's defaults in the places left open.
-
-    Raises InputError for what does not go with the recipe that is asked for.
-    """
-    if settings.recipe == "official":
-        settings = _officially(settings)
-    own, plan = pipeline.record.defaults, settings.plan or "halo"
-    guidance = own.guidance if settings.guidance is None else settings.guidance
-    window = settings.window or own.window
-    usual = {"halo": own.core if window == own.window else window * 3 // 4, "shift": window, "average": window // 4}
-    return replace(
-        settings,
-        sampler=settings.sampler or own.sampler,
-        steps=settings.steps or own.steps,
-        guidance=guidance,
-        guidance_interval=settings.guidance_interval or own.guidance_interval,
-        plan=plan,
-        window=window,
-        core=settings.core or usual[plan],
-    )
-
-
-def _officially(settings: Settings) -> Settings:
-    if settings.sampler not in (None, "ddim") or settings.plan not in (None, "average"):
-        raise InputError(
-            "the official recipe is DDIM over averaged windows; leave out --sampler and --plan, or leave the recipe out"
-        )
-    guidance = SCALE if settings.guidance is None else settings.guidance
-    return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
-
-
-def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
-    """The guided denoiser of the settings."""
-    chosen = settled(pipeline, settings)
-    own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
-    return guided(own, chosen.guidance or 1.0, interval=chosen.guidance_interval)
-
-
-def stages_of(pipeline: Pipeline, settings: Settings) -> list[Stage]:
-    """The stages of the settings, the pipeline's own where they leave them open."""
-    chosen, own = settled(pipeline, settings), pipeline.record.defaults
-    name, steps = chosen.sampler or "", chosen.steps or own.steps
-    if chosen.recipe == "official":
-        return official_stages(pipeline.denoiser.parametrisation.label, steps)
-    if name not in SAMPLERS:
-        raise InputError(f"there is no sampler `{name}`; there are {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](_levels(pipeline, steps))
-
-
-def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
-    """The plan of the settings, the pipeline's own where they leave it open."""
-    chosen = settled(pipeline, settings)
-    window = chosen.window or pipeline.record.defaults.window
-    multiple = pipeline.network.shape.multiple
-    return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync)
-
-
-def _levels(pipeline: Pipeline, steps: int) -> Levels:
-    own, label = pipeline.record.defaults, pipeline.denoiser.parametrisation.label
-    if own.levels == "karras":
-        return karras(steps, own.sigma_min, own.sigma_max)
-    return ddpm_uniform(steps, ddpm_table(label.steps, label.beta_first, label.beta_last))

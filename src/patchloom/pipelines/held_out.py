@@ -30,10 +30,10 @@ from patchloom.geometry import Box
 from patchloom.grids.file import read_grid, write_grid
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.evaluate import Advance, Bars
-from patchloom.pipelines.generate import Settings
 from patchloom.pipelines.image_file import estimate, generate_file
 from patchloom.pipelines.patches import patches_at
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster

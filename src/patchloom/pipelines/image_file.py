@@ -15,8 +15,9 @@ from patchloom.loom.forecast import Forecast, forecast
 from patchloom.loom.memory import Sparing
 from patchloom.loom.run import figures
 from patchloom.pipelines.edit import Edit, latents_beside
-from patchloom.pipelines.generate import Advance, Image, Settings, generate, part_of, plan_run, provenance, write
+from patchloom.pipelines.generate import Advance, Image, generate, part_of, plan_run, provenance, write
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.tiles import Compression
 
 

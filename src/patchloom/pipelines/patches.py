@@ -14,8 +14,9 @@ from patchloom.evaluation.patches import UInt8
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.run import Run
-from patchloom.pipelines.generate import Settings, plan_run
+from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings
 
 
 def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], settings: Settings) -> UInt8:

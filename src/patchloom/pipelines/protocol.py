@@ -25,9 +25,9 @@ from patchloom.geometry import Box
 from patchloom.pipelines import held_out
 from patchloom.pipelines.evaluate import Bars, silent
 from patchloom.pipelines.figures import Measuring, figures_of
-from patchloom.pipelines.generate import Settings, settled
 from patchloom.pipelines.held_out import LARGE, HeldOut, Making, Size, hold_out
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.sides import Cut, Pictures, open_side
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled

@@ -16,8 +16,8 @@ from patchloom.errors import InputError
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.generate import Settings, denoiser_of, stages_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings, denoiser_of, stages_of
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
 

@@ -16,8 +16,9 @@ from patchloom.evaluation.report import Report, report
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import Field
 from patchloom.geometry import Lattice
-from patchloom.pipelines.generate import Settings, plan_of, stages_of, tiles_of
+from patchloom.pipelines.generate import tiles_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings, plan_of, stages_of
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
 

@@ -16,9 +16,10 @@ from patchloom.geometry import Frame
 from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_canvas
 from patchloom.pipelines.conditioning import CellScene
-from patchloom.pipelines.generate import Settings, canvas, run_of, settled
+from patchloom.pipelines.generate import canvas, run_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reference import is_same
+from patchloom.pipelines.settings import Settings, settled
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
 from patchloom.training.dataset import NAME as DATASET

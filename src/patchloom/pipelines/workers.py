@@ -19,8 +19,9 @@ from patchloom.loom.memory import Sparing
 from patchloom.loom.run import works
 from patchloom.loom.workers import Workers
 from patchloom.pipelines.edit import Edit, open_edit
-from patchloom.pipelines.generate import Settings, plan_run
+from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

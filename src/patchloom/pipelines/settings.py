@@ -1,0 +1,111 @@
+"""How to make an image: what may be told, the pipeline's defaults for the rest, and what follows from both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from patchloom.diffusion.denoiser import Denoiser
+from patchloom.diffusion.guidance import guided
+from patchloom.diffusion.levels import Levels, ddpm_uniform, karras
+from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages
+from patchloom.diffusion.samplers import SAMPLERS
+from patchloom.diffusion.stage import Stage
+from patchloom.errors import InputError
+from patchloom.loom.plan import Kind, Plan
+from patchloom.loom.ring import Wrap
+from patchloom.pipelines.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to make an image. None stands for the pipeline's own default.
+
+    The official recipe makes an image as the code of the CVPR 2024 paper does, faults included, from an imported model
+    of the paper; steps, guidance, window and core (the stride) may still be told.
+    """
+
+    seed: int = 0
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None  # 1 is off
+    guidance_interval: tuple[float, float] | None = None
+    plan: Kind | None = None
+    window: int | None = None  # latents
+    core: int | None = None  # latents; the stride of `average`
+    sync: int = 1
+    batch: int = 16
+    recipe: Literal["official"] | None = None
+    wrap: Literal["x", "y", "both"] | None = None  # which edges are joined: left and right, upper and lower
+
+    @property
+    def joined(self) -> Wrap:
+        """Whether the lower edge is joined to the upper one, and the right edge to the left one."""
+        return self.wrap in ("y", "both"), self.wrap in ("x", "both")
+
+
+def settled(pipeline: Pipeline, settings: Settings) -> Settings:
+    """The settings with the pipeline's defaults in the places left open.
+
+    Raises InputError for what does not go with the recipe that is asked for.
+    """
+    if settings.recipe == "official":
+        settings = _officially(settings)
+    own, plan = pipeline.record.defaults, settings.plan or "halo"
+    guidance = own.guidance if settings.guidance is None else settings.guidance
+    window = settings.window or own.window
+    usual = {"halo": own.core if window == own.window else window * 3 // 4, "shift": window, "average": window // 4}
+    return replace(
+        settings,
+        sampler=settings.sampler or own.sampler,
+        steps=settings.steps or own.steps,
+        guidance=guidance,
+        guidance_interval=settings.guidance_interval or own.guidance_interval,
+        plan=plan,
+        window=window,
+        core=settings.core or usual[plan],
+    )
+
+
+def _officially(settings: Settings) -> Settings:
+    if settings.sampler not in (None, "ddim") or settings.plan not in (None, "average"):
+        raise InputError(
+            "the official recipe is DDIM over averaged windows; leave out --sampler and --plan, or leave the recipe out"
+        )
+    if settings.wrap is not None:
+        raise InputError("the official recipe makes images with edges; leave out --wrap, or leave the recipe out")
+    guidance = SCALE if settings.guidance is None else settings.guidance
+    return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
+
+
+def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
+    """The guided denoiser of the settings."""
+    chosen = settled(pipeline, settings)
+    own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
+    return guided(own, chosen.guidance or 1.0, interval=chosen.guidance_interval)
+
+
+def stages_of(pipeline: Pipeline, settings: Settings) -> list[Stage]:
+    """The stages of the settings, the pipeline's own where they leave them open."""
+    chosen, own = settled(pipeline, settings), pipeline.record.defaults
+    name, steps = chosen.sampler or "", chosen.steps or own.steps
+    if chosen.recipe == "official":
+        return official_stages(pipeline.denoiser.parametrisation.label, steps)
+    if name not in SAMPLERS:
+        raise InputError(f"there is no sampler `{name}`; there are {', '.join(SAMPLERS)}")
+    return SAMPLERS[name](_levels(pipeline, steps))
+
+
+def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
+    """The plan of the settings, the pipeline's own where they leave it open."""
+    chosen = settled(pipeline, settings)
+    window = chosen.window or pipeline.record.defaults.window
+    multiple = pipeline.network.shape.multiple
+    return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync, wrap=chosen.joined)
+
+
+def _levels(pipeline: Pipeline, steps: int) -> Levels:
+    own, label = pipeline.record.defaults, pipeline.denoiser.parametrisation.label
+    if own.levels == "karras":
+        return karras(steps, own.sigma_min, own.sigma_max)
+    return ddpm_uniform(steps, label.table)
