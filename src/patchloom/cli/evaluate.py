@@ -305,9 +305,9 @@ def whole_pipeline(
     """
     from dataclasses import replace
 
-    from patchloom.pipelines.generate import Settings
     from patchloom.pipelines.held_out import QUICK, Size
     from patchloom.pipelines.protocol import PAGE, evaluate_pipeline
+    from patchloom.pipelines.settings import Settings
 
     loaded = _load(pipeline, device, dtype)
     size = QUICK if quick else Size()
