@@ -45,7 +45,7 @@ def aperio(path: Path, told: str) -> None:
 
 
 def trestle(path: Path, told: str) -> None:
-    """A MedMicro .tif: `KEY=VALUE;` pairs, one overlap of tiles a level. `told` begins with um, for the resolution tags."""
+    """A MedMicro .tif: `KEY=VALUE;` pairs, one overlap of tiles a level; `told` begins with the um of a pixel."""
     pixels = colours()
     um, _, rest = told.partition(" ")
     head = f"Background Color=ffffff;OverlapsXY=0 0 0 0;{rest}"
