@@ -17,6 +17,7 @@ from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, kept_weigh
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.preprocessor import transform_of
 from patchloom.encoders.timm_models import folder_encoder, timm_encoder, timm_transform
+from patchloom.encoders.trained import is_trained, trained_encoder
 from patchloom.encoders.vit_models import file_encoder, vit_encoder
 from patchloom.errors import FormatError, InputError, MissingError
 
@@ -38,7 +39,8 @@ def load_encoder(
     """The encoder called `name`, its network on `device`, computing in `dtype` (float32, bfloat16 or float16).
 
     A name is one of `ENCODERS`; one of `KNOWN`, such as `uni`; one of them and a file of its weights, `uni:FILE`;
-    `timm:NAME`; `hub:OWNER/NAME`; or a folder that holds a config.json of transformers or timm beside weights. The weights of a known encoder are looked for in the folder that
+    `timm:NAME`; `hub:OWNER/NAME`; or a folder: one that `patchloom train` wrote, or one with a config.json of
+    transformers or timm beside weights. The weights of a known encoder are looked for in the folder that
     PATCHLOOM_WEIGHTS names, then in the hub's cache. Nothing is fetched without `download`, and code that comes with
     weights is never run. Embeddings are float32 whatever the dtype. Raises InputError for a name that nobody has,
     DependencyError for a package that is not installed, MissingError for weights that are not on this machine, and
@@ -57,6 +59,8 @@ def load_encoder(
             raise MissingError(f"the weights of `{name}` are not on this machine: {how_to_get(name)}")
     if kind == "hub" and rest:
         return _from_folder(hub_folder(rest, download=download), device, dtype)
+    if is_trained(Path(name)):
+        return trained_encoder(Path(name), device, dtype)
     if Path(name).is_dir():
         return _from_folder(local_folder(Path(name)), device, dtype)
     raise InputError(_unknown(name))

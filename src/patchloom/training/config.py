@@ -9,8 +9,10 @@ from typing import Any, Literal
 from patchloom import records
 from patchloom.autoencoders.convolutional import ConvolutionalShape
 from patchloom.diffusion.parametrisation import Parametrisation
+from patchloom.encoders.trained_network import TrainedShape
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.networks.unet import UNetShape
+from patchloom.training.encoder_views import Looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,37 @@ class DenoiserTraining:
             raise InputError("`fresh` names tensors that do not come from `initial`, but there is no `initial`")
 
 
-Training = AutoencoderTraining | DenoiserTraining
-_KINDS: dict[str, type[Any]] = {"autoencoder": AutoencoderTraining, "denoiser": DenoiserTraining}
+@dataclass(frozen=True, slots=True)
+class EncoderTraining:
+    """An encoder on the pixels of a prepared dataset, without labels."""
+
+    kind: Literal["encoder"]
+    data: str
+    output: str  # its last part names the encoder: grids say `local:NAME`
+    optimisation: Optimisation
+    shape: TrainedShape = field(default_factory=TrainedShape)
+    loss: Literal["simclr", "vicreg"] = "simclr"
+    projection: tuple[int, ...] = (512, 128)  # widths of the layers between embedding and loss
+    crop_px: int = 96  # side of a look
+    input_px: int = 128  # to which the exported encoder resizes pictures
+    looks: Looks = field(default_factory=Looks)
+    seed: int = 0
+    upkeep: Upkeep = field(default_factory=Upkeep)
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "crop_px", "input_px")
+        if not self.projection or min(self.projection) < 1:
+            raise InputError(f"`projection` is one or more widths from 1 on, not {self.projection}")
+        if self.optimisation.batch < 2:
+            raise InputError("an encoder learns by holding places against one another: `batch` must be 2 or more")
+
+
+Training = AutoencoderTraining | DenoiserTraining | EncoderTraining
+_KINDS: dict[str, type[Any]] = {
+    "autoencoder": AutoencoderTraining,
+    "denoiser": DenoiserTraining,
+    "encoder": EncoderTraining,
+}
 
 
 def read_config(path: Path) -> Training:

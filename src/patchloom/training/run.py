@@ -9,9 +9,10 @@ from patchloom.machine import choose_device, choose_dtype
 from patchloom.training import checkpoint, loop
 from patchloom.training.autoencoder import AutoencoderTask
 from patchloom.training.checkpoint import Progress
-from patchloom.training.config import AutoencoderTraining, Training
+from patchloom.training.config import AutoencoderTraining, DenoiserTraining, EncoderTraining, Training
 from patchloom.training.dataset import Dataset, open_dataset
 from patchloom.training.denoiser import DenoiserTask
+from patchloom.training.encoder import EncoderTask
 from patchloom.training.events import LINES
 from patchloom.training.journal import Report
 
@@ -66,9 +67,15 @@ def outcome(config: Training, progress: Progress) -> dict[str, str | int | float
 def _task(config: Training, dataset: Dataset, machine: loop.Machine) -> loop.Task:
     if isinstance(config, AutoencoderTraining):
         return AutoencoderTask(config, dataset, machine.device, compiled=machine.compile)
+    if isinstance(config, EncoderTraining):
+        return EncoderTask(config, dataset, machine.device, compiled=machine.compile)
     return DenoiserTask(config, dataset, machine.device, compiled=machine.compile)
 
 
 def _identity(config: Training, dataset: Dataset) -> str:
-    answer = None if isinstance(config, AutoencoderTraining) else records.dump(config.parametrisation)
+    answer: object = None
+    if isinstance(config, DenoiserTraining):
+        answer = records.dump(config.parametrisation)
+    if isinstance(config, EncoderTraining):
+        answer = config.projection
     return loop.identity_of(config.kind, records.dump(config.shape), answer, records.dump(dataset.record))
