@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from patchloom.diffusion.levels import (
     Levels,
+    ddpm_betas,
     ddpm_spaced,
     ddpm_table,
     ddpm_timesteps,
@@ -21,6 +23,7 @@ from patchloom.diffusion.levels import (
     log_uniform,
     official_canvas,
 )
+from patchloom.diffusion.parametrisation import NoiseLabel
 from patchloom.errors import InputError
 
 CONTINUOUS = [karras, log_uniform, flow_uniform]
@@ -67,6 +70,17 @@ def test_official_timesteps() -> None:
     assert sigmas.tolist() == table[np.arange(999, 0, -20)].tolist()
     assert len(etas) == 49
     assert official_canvas(1000)[1] == pytest.approx([1.0] * 999)  # a jump of one step is plain DDPM
+
+
+def test_a_table_of_evenly_spaced_betas() -> None:
+    """Ho et al. (2020), section 4: betas from 0.0001 to 0.02 leave a signal of sqrt(abar) = 0.00635 at the end."""
+    assert ddpm_betas(3, 0.0001, 0.02, "linear").tolist() == pytest.approx([0.0001, 0.01005, 0.02])
+    last = ddpm_table(1000, 0.0001, 0.02, "linear")[-1]
+    assert 1 / math.sqrt(1 + last**2) == pytest.approx(0.00635, rel=1e-3)
+    label = NoiseLabel("ddpm", 1000, 0.0001, 0.02, spacing="linear")
+    assert label.table.tolist() == ddpm_table(1000, 0.0001, 0.02, "linear").tolist()
+    found = label(torch.from_numpy(label.table[[0, 500, 999]]))
+    assert found.tolist() == [0, 500, 999]
 
 
 def test_bad_counts_and_ends() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from patchloom.errors import InputError
 
 Levels: TypeAlias = NDArray[np.float64]
+Spacing: TypeAlias = Literal["root", "linear"]
+"""How betas lie between the first and the last: evenly in their square roots, or evenly."""
 
 OFFICIAL_BETAS = (0.0015, 0.0195)
 """First and last beta of the official large-image models (the latent-diffusion "linear" schedule)."""
@@ -47,19 +49,31 @@ def flow_uniform(count: int, sigma_min: float = 0.02, sigma_max: float = 80.0, *
     return _pinned(time / (1 - time), sigma_min, sigma_max)
 
 
-def ddpm_betas(steps: int = 1000, first: float = OFFICIAL_BETAS[0], last: float = OFFICIAL_BETAS[1]) -> Levels:
-    """Betas of latent diffusion's "linear" schedule, ascending: linear in their square roots."""
+def ddpm_betas(
+    steps: int = 1000,
+    first: float = OFFICIAL_BETAS[0],
+    last: float = OFFICIAL_BETAS[1],
+    spacing: Spacing = "root",
+) -> Levels:
+    """Ascending betas: linear in their square roots (latent diffusion), or linear (Ho et al. 2020; DiT, PixArt)."""
     if steps < 2 or not 0 < first < last < 1:
         raise InputError(f"a DDPM table needs two steps or more and 0 < first < last < 1, not {steps}, {first}, {last}")
+    if spacing == "linear":
+        return np.linspace(first, last, steps, dtype=np.float64)
     return np.linspace(first**0.5, last**0.5, steps, dtype=np.float64) ** 2
 
 
-def ddpm_table(steps: int = 1000, first: float = OFFICIAL_BETAS[0], last: float = OFFICIAL_BETAS[1]) -> Levels:
+def ddpm_table(
+    steps: int = 1000,
+    first: float = OFFICIAL_BETAS[0],
+    last: float = OFFICIAL_BETAS[1],
+    spacing: Spacing = "root",
+) -> Levels:
     """Sigma at each timestep of a DDPM table, *ascending*, so that `table[t]` is the level of timestep t.
 
     sigma = sqrt((1 - abar) / abar), where abar is the running product of 1 - beta.
     """
-    kept = np.cumprod(1 - ddpm_betas(steps, first, last))
+    kept = np.cumprod(1 - ddpm_betas(steps, first, last, spacing))
     return np.asarray(np.sqrt((1 - kept) / kept), np.float64)
 
 

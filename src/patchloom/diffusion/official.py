@@ -34,7 +34,7 @@ def float32_table(label: NoiseLabel) -> Levels:
             "the official recipe runs over a table of betas, but this network was told its noise level otherwise "
             f"(`{label.kind}`); leave the recipe out"
         )
-    betas = ddpm_betas(label.steps, label.beta_first, label.beta_last).astype(np.float32)
+    betas = ddpm_betas(label.steps, label.beta_first, label.beta_last, label.spacing).astype(np.float32)
     kept = np.cumprod(1 - betas, dtype=np.float32).astype(np.float64)
     return np.asarray(np.sqrt((1 - kept) / kept), np.float64)
 

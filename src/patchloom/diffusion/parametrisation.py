@@ -25,7 +25,7 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from patchloom.diffusion.levels import OFFICIAL_BETAS, ddpm_table
+from patchloom.diffusion.levels import OFFICIAL_BETAS, Levels, Spacing, ddpm_table
 from patchloom.errors import InputError
 
 C = TypeVar("C")
@@ -64,6 +64,12 @@ class NoiseLabel:
     beta_first: float = OFFICIAL_BETAS[0]
     beta_last: float = OFFICIAL_BETAS[1]
     offset: float = 0.0
+    spacing: Spacing = "root"  # of the table's betas
+
+    @property
+    def table(self) -> Levels:
+        """Sigma at each timestep of the DDPM table, ascending."""
+        return ddpm_table(self.steps, self.beta_first, self.beta_last, self.spacing)
 
     def __call__(self, sigma: Tensor) -> Tensor:
         """Sigma (b,) to labels (b,)."""
@@ -71,7 +77,7 @@ class NoiseLabel:
             return sigma.log() / 4 + self.offset
         if self.kind == "time":
             return self.steps * sigma / (1 + sigma) + self.offset
-        table = _log_table(self.steps, self.beta_first, self.beta_last, sigma.device, sigma.dtype)
+        table = _log_table(self, sigma.device, sigma.dtype)
         return _timestep(sigma.log(), table) + self.offset
 
 
@@ -170,8 +176,8 @@ _SCALINGS: dict[Kind, Callable[[Tensor, float], Scalings]] = {
 
 
 @lru_cache(maxsize=16)
-def _log_table(steps: int, first: float, last: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(ddpm_table(steps, first, last)).log().to(device, dtype)
+def _log_table(label: NoiseLabel, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(label.table).log().to(device, dtype)
 
 
 def _timestep(place: Tensor, table: Tensor) -> Tensor:

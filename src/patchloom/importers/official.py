@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from patchloom.diffusion.guidance import guided
-from patchloom.diffusion.levels import ddpm_table, ddpm_uniform
+from patchloom.diffusion.levels import ddpm_uniform
 from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
 from patchloom.diffusion.samplers import dpmpp_2m
 from patchloom.fields.field import Field
@@ -81,11 +81,10 @@ def default_run(
     """What Patchloom does with the same weights: 2M in 20 steps and a moving halo, over the levels of the table."""
     how = how or How()
     label = model.spec.parametrisation.label
-    table = ddpm_table(label.steps, label.beta_first, label.beta_last)
     scale = 2.0 if how.scale is None else how.scale
     return Run(
         denoiser=guided(model.denoiser, scale),
-        stages=dpmpp_2m(ddpm_uniform(how.steps or 20, table)),
+        stages=dpmpp_2m(ddpm_uniform(how.steps or 20, label.table)),
         scene=scene,
         plan=Plan.of("halo", how.window or patch(model), how.core, multiple=model.network.shape.multiple),
         latents=_frame(model, canvas),

@@ -9,7 +9,6 @@ import torch
 
 from patchloom.autoencoders.ldm_files import load_first_stage, save_first_stage
 from patchloom.autoencoders.ldm_first_stage import FirstStage
-from patchloom.diffusion.levels import ddpm_table
 from patchloom.diffusion.parametrisation import NoiseLabel
 from patchloom.encoders.known import KNOWN, spec_name
 from patchloom.errors import InputError
@@ -91,7 +90,7 @@ def described(parts: LatentDenoiser, stage: FirstStage, patch_px: int, source: S
 
 def _defaults(label: NoiseLabel, patch: int) -> Defaults:
     """What the mathematics says: a solver of second order over the levels of the table, windows of a patch."""
-    table = ddpm_table(label.steps, label.beta_first, label.beta_last)
+    table = label.table
     return Defaults(
         steps=STEPS,
         sigma_min=float(table[0]),
