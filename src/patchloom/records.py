@@ -40,6 +40,13 @@ def load(kind: type[T], values: Any, where: str) -> T:
     return kind(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in values.items()})
 
 
+def write_json(record: Any, path: Path) -> None:
+    """A dataclass as a JSON file, which appears under its name when it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(dump(record), indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
 def read_json(kind: type[T], path: Path) -> T:
     """Read a JSON file as `kind`. Raises MissingError or FormatError."""
     try:

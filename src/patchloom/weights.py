@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from patchloom.errors import CapacityError, FormatError, MissingError
 
+M = TypeVar("M", bound=nn.Module)
 _NAMED = 8  # keys that a message lists before it counts the rest
 
 
@@ -58,6 +60,16 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> N
         listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in faults.items() if names)
         raise FormatError(f"{where} does not fit the network that its record describes: {listed}")
     module.load_state_dict(tensors)
+
+
+def fill(module: M, tensors: dict[str, Tensor], where: str) -> M:
+    """Weights for a module that was laid out without memory (on `meta`), then in evaluation and without gradients.
+
+    Nothing is allocated where they do not fit. Raises what `load_exactly` raises.
+    """
+    load_exactly(module, {name: value.to("meta") for name, value in tensors.items()}, where)
+    load_exactly(module.to_empty(device="cpu"), tensors, where)
+    return module.eval().requires_grad_(False)
 
 
 def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:

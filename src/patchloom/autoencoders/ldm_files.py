@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,10 +30,7 @@ def save_first_stage(network: FirstStage, folder: Path, dtype: torch.dtype = tor
     """Write the folder, its weights in a dtype; each file appears whole, the record last."""
     folder.mkdir(parents=True, exist_ok=True)
     weights.write_tensors({name: value.to(dtype) for name, value in network.state_dict().items()}, folder / WEIGHTS)
-    part = folder / f".{RECORD}.part"
-    record = FirstStageRecord(FORMAT, "latent-diffusion", network.shape)
-    part.write_text(json.dumps(records.dump(record), indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    records.write_json(FirstStageRecord(FORMAT, "latent-diffusion", network.shape), folder / RECORD)
 
 
 def load_first_stage(folder: Path) -> FirstStage:
@@ -45,7 +41,4 @@ def load_first_stage(folder: Path) -> FirstStage:
     with torch.device("meta"):  # nothing is allocated for a record that its weights do not fit
         network = FirstStage(record.first_stage)
     path = folder / WEIGHTS
-    tensors = weights.read_tensors(path)
-    weights.load_exactly(network, {name: value.to("meta") for name, value in tensors.items()}, f"`{path}`")
-    weights.load_exactly(network.to_empty(device="cpu"), tensors, f"`{path}`")
-    return network.eval().requires_grad_(False)
+    return weights.fill(network, weights.read_tensors(path), f"`{path}`")

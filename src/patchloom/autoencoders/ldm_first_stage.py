@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.autoencoders.ldm_layers import GROUPS, Grow, Level, Middle, Shrink
+from patchloom.autoencoders.pixels import as_pixels, checked_pixels
 from patchloom.errors import InputError
 
 _EPS = 1e-6
@@ -36,6 +37,7 @@ class FirstStageShape:
     codes: int = 0  # vectors in the codebook; 0 for KL
     scale: float = 1.0
     shift: float = 0.0
+    mixed: bool = True  # whether 1 x 1 convolutions stand on either side of the latents; SD3's has none
 
     def __post_init__(self) -> None:
         widths = [self.width * multiplier for multiplier in self.multipliers]
@@ -48,6 +50,10 @@ class FirstStageShape:
             raise InputError(f"a codebook belongs to `vq` and to no other first stage: {self}")
         if self.width % GROUPS or any(width % GROUPS for width in widths):
             raise InputError(f"every level's channels must be in {GROUPS} equal groups: {self}")
+        if not self.mixed and (self.kind == "vq" or self.inner != self.channels):
+            raise InputError(
+                f"only a KL stage with as many inner channels as latents have can lack 1 x 1 convolutions: {self}"
+            )
         if not 0 < self.scale < float("inf"):
             raise InputError(f"latents are scaled by a positive number, not {self.scale}")
 
@@ -65,8 +71,9 @@ class FirstStage(nn.Module):
         self.encoder = Encoder(shape)
         self.decoder = Decoder(shape)
         doubled = 1 if shape.kind == "vq" else 2
-        self.to_latents = nn.Conv2d(doubled * shape.inner, doubled * shape.channels, 1)
-        self.from_latents = nn.Conv2d(shape.channels, shape.inner, 1)
+        mixes = nn.Conv2d if shape.mixed else nn.Identity
+        self.to_latents = mixes(doubled * shape.inner, doubled * shape.channels, 1)
+        self.from_latents = mixes(shape.channels, shape.inner, 1)
         self.codebook = nn.Embedding(shape.codes, shape.channels) if shape.codes else None
 
     @property
@@ -114,18 +121,12 @@ class FirstStage(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, h * factor, w * factor) to float32 (b, channels, h, w). Raises InputError for other pixels."""
-        if pixels.dtype != torch.uint8 or pixels.shape[-1] % self.factor or pixels.shape[-2] % self.factor:
-            raise InputError(
-                f"encode needs uint8 pixels with sides that are multiples of {self.factor}, "
-                f"not {pixels.dtype} of {tuple(pixels.shape)}"
-            )
-        raw = self.raw_latents(pixels.to(self._dtype) / 127.5 - 1)
+        raw = self.raw_latents(checked_pixels(pixels, self.factor).to(self._dtype) / 127.5 - 1)
         return (raw.float() - self.shape.shift) * self.shape.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, channels, h, w) to uint8 (b, 3, h * factor, w * factor), rounded."""
-        pixels = self.pixels(latents).float()
-        return ((pixels + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return as_pixels(self.pixels(latents))
 
     @property
     def _dtype(self) -> torch.dtype:

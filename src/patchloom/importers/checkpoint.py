@@ -95,3 +95,26 @@ def _index(path: Path) -> Mapping[str, str]:
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"`{path}` is no index of shards: it has no `weight_map` from names to files") from None
     return placed
+
+
+def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    """Raise FormatError that lists, by their names in the file, all tensors that do not fit what is expected."""
+    faults = {
+        "missing": [name for name in expected if name not in found],
+        "unknown": [name for name in found if name not in expected],
+        "misshapen": [
+            f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in found and found[name].shape != value.shape
+        ],
+        "not floating": [name for name in expected if name in found and not found[name].is_floating_point()],
+    }
+    if any(faults.values()):
+        told = "; ".join(f"{len(names)} {fault}: {listed(names)}" for fault, names in faults.items() if names)
+        raise FormatError(f"`{path}` does not fit its config: {told}")
+
+
+def listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - _SAID
+    return ", ".join(names[:_SAID]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,31 +1,30 @@
-"""Folders of diffusers: `unet/` and `vqvae/` or `vae/`, written so that diffusers loads them, and read back.
-
-A folder's config must say what our networks do: a key that we do not know, or a value that we do not compute, is
-refused by name. No code of diffusers is needed here.
-"""
+"""The parts of latent diffusion as diffusers keeps them: `unet/`, and `vqvae/` or `vae/`, written and read back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
-from patchloom import weights
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
-from patchloom.errors import FormatError, InputError, MissingError
+from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape
+from patchloom.errors import InputError
 from patchloom.importers import diffusers_names as names
-from patchloom.importers.checkpoint import read_checkpoint
+from patchloom.importers.diffusers_files import (
+    ANY,
+    CONFIG,
+    check_config,
+    filled,
+    read_part,
+    read_weights,
+    shaped,
+    theirs,
+    write_part,
+)
 from patchloom.importers.latent_diffusion import LatentDiffusion
-from patchloom.importers.ldm_names import Table, to_ours, to_theirs
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
-
-N = TypeVar("N", bound=nn.Module)
-CONFIG, WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
-_ANY = object()
 
 # What a config may say beside its sizes without changing what is computed.
 _UNET_NEUTRAL: Mapping[str, Any] = {
@@ -57,50 +56,89 @@ _UNET_NEUTRAL: Mapping[str, Any] = {
     "attention_type": "default",
     "conv_in_kernel": 3,
     "conv_out_kernel": 3,
-    "addition_embed_type_num_heads": _ANY,
-    "dropout": _ANY,
-    "sample_size": _ANY,
-    "upcast_attention": _ANY,
+    "addition_embed_type_num_heads": ANY,
+    "dropout": ANY,
+    "sample_size": ANY,
+    "upcast_attention": ANY,
+}
+_TINY_NEUTRAL: Mapping[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "upsampling_scaling_factor": 2,
+    "upsample_fn": "nearest",
+    "block_out_channels": ANY,
+    "latent_magnitude": ANY,  # of latents that are kept as bytes
+    "latent_shift": ANY,
+    "force_upcast": ANY,
 }
 _STAGE_NEUTRAL: Mapping[str, Any] = {
     "lookup_from_codebook": False,
     "latents_mean": None,
     "latents_std": None,
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
     "mid_block_add_attention": True,
     "norm_type": "group",
-    "force_upcast": _ANY,
-    "sample_size": _ANY,
+    "force_upcast": ANY,
+    "sample_size": ANY,
 }
 
 
 def export_diffusers(model: LatentDiffusion, folder: Path) -> None:
     """Write `unet/` and `vqvae/` (or `vae/`). Raises InputError for sizes that diffusers cannot say."""
-    unet, stage = model.network, model.autoencoder
-    place = folder / ("vqvae" if stage.shape.kind == "vq" else "vae")
-    _write(folder / "unet", unet_config(unet.shape), to_theirs(unet, names.unet_names(unet), "x"))
-    _write(place, stage_config(stage.shape), names.as_linear(to_theirs(stage, names.stage_names(stage), "x")))
+    export_unet(model.network, folder / "unet")
+    export_stage(model.autoencoder, folder / ("vqvae" if model.autoencoder.shape.kind == "vq" else "vae"))
+
+
+def export_unet(network: LatentUNet, folder: Path) -> None:
+    """Write a `UNet2DConditionModel`. Raises InputError for sizes that diffusers cannot say."""
+    write_part(folder, unet_config(network.shape), theirs(network, names.unet_names(network)))
+
+
+def export_stage(network: FirstStage | TinyAutoencoder, folder: Path) -> None:
+    """Write a `VQModel`, `AutoencoderKL` or `AutoencoderTiny`. Raises InputError for what diffusers cannot say."""
+    if isinstance(network, TinyAutoencoder):
+        write_part(folder, tiny_config(network.shape), theirs(network, names.tiny_names(network)))
+    else:
+        tensors = names.as_linear(theirs(network, names.stage_names(network)))
+        write_part(folder, stage_config(network.shape), tensors)
 
 
 def read_unet(folder: Path) -> LatentUNet:
     """Read a `UNet2DConditionModel`. Raises MissingError, or FormatError for one that is not ours."""
-    config = _config(folder, "UNet2DConditionModel")
-    shape = _shape(_unet_shape, config, folder)
-    _check(config, unet_config(shape), _UNET_NEUTRAL, folder)
+    config = read_part(folder, "UNet2DConditionModel")
+    shape = shaped(_unet_shape, config, folder)
+    check_config(config, unet_config(shape), _UNET_NEUTRAL, folder / CONFIG)
     with torch.device("meta"):
         network = LatentUNet(shape)
-    return _filled(network, names.unet_names(network), folder)
+    path, tensors = read_weights(folder)
+    return filled(network, names.unet_names(network), tensors, path)
 
 
 def read_stage(folder: Path) -> FirstStage:
     """Read a `VQModel` or an `AutoencoderKL`. Raises MissingError, or FormatError for one that is not ours."""
-    config = _config(folder, "VQModel", "AutoencoderKL")
-    shape = _shape(_stage_shape, config, folder)
-    _check(config, stage_config(shape), _STAGE_NEUTRAL, folder)
+    config = read_part(folder, "VQModel", "AutoencoderKL")
+    shape = shaped(_stage_shape, config, folder)
+    check_config(config, stage_config(shape), _STAGE_NEUTRAL, folder / CONFIG)
     with torch.device("meta"):
         network = FirstStage(shape)
-    return _filled(network, names.stage_names(network), folder)
+    path, tensors = read_weights(folder)
+    return filled(network, names.stage_names(network), names.as_convolutions(tensors), path)
+
+
+def read_tiny(folder: Path) -> TinyAutoencoder:
+    """Read an `AutoencoderTiny`. Raises MissingError, or FormatError for one that is not ours."""
+    config = read_part(folder, "AutoencoderTiny")
+    shape = shaped(_tiny_shape, config, folder)
+    check_config(config, tiny_config(shape), _TINY_NEUTRAL, folder / CONFIG)
+    with torch.device("meta"):
+        network = TinyAutoencoder(shape)
+    path, tensors = read_weights(folder)
+    return filled(network, names.tiny_names(network), tensors, path)
+
+
+def read_autoencoder(folder: Path) -> FirstStage | TinyAutoencoder:
+    """Read a `VQModel`, an `AutoencoderKL` or an `AutoencoderTiny`; raises what the three do."""
+    config = read_part(folder, "VQModel", "AutoencoderKL", "AutoencoderTiny")
+    return read_tiny(folder) if config["_class_name"] == "AutoencoderTiny" else read_stage(folder)
 
 
 def unet_config(shape: LatentUNetShape) -> dict[str, Any]:
@@ -151,7 +189,23 @@ def stage_config(shape: FirstStageShape) -> dict[str, Any]:
         return config | {"num_vq_embeddings": shape.codes, "vq_embed_dim": shape.channels}
     if shape.inner != shape.channels:
         raise InputError(f"diffusers' AutoencoderKL has one number of channels, not {shape.inner} and {shape.channels}")
-    return config | {"shift_factor": shape.shift}
+    mixed = {"use_quant_conv": shape.mixed, "use_post_quant_conv": shape.mixed}
+    return config | {"shift_factor": shape.shift} | mixed
+
+
+def tiny_config(shape: TinyShape) -> dict[str, Any]:
+    """What diffusers calls a shape."""
+    return {
+        "_class_name": "AutoencoderTiny",
+        "encoder_block_out_channels": list(shape.down),
+        "decoder_block_out_channels": list(shape.up),
+        "num_encoder_blocks": list(shape.down_blocks),
+        "num_decoder_blocks": list(shape.up_blocks),
+        "latent_channels": shape.channels,
+        "act_fn": shape.activation,
+        "scaling_factor": shape.scale,
+        "shift_factor": shape.shift,
+    }
 
 
 def _unet_shape(config: Mapping[str, Any]) -> LatentUNetShape:
@@ -187,63 +241,18 @@ def _stage_shape(config: Mapping[str, Any]) -> FirstStageShape:
         codes=config["num_vq_embeddings"] if vq else 0,
         scale=config.get("scaling_factor", 1.0),
         shift=config.get("shift_factor") or 0.0,
+        mixed=config.get("use_quant_conv", True),
     )
 
 
-def _config(folder: Path, *classes: str) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise MissingError(f"there is no `{path}`: a folder of diffusers has one in each of its parts")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("_class_name") not in classes:
-        told = config.get("_class_name") if isinstance(config, dict) else config
-        raise FormatError(f"`{path}`: class `{told!s:.80}` is not run here; known are {', '.join(classes)}")
-    return config
-
-
-def _shape(make: Any, config: Mapping[str, Any], folder: Path) -> Any:
-    try:
-        return make(config)
-    except KeyError as error:
-        raise FormatError(f"`{folder / CONFIG}` does not say {error}") from None
-    except (InputError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise FormatError(f"`{folder / CONFIG}`: {error}") from None
-
-
-def _check(config: Mapping[str, Any], wanted: Mapping[str, Any], neutral: Mapping[str, Any], folder: Path) -> None:
-    """Every key of a config must be one that we compute, with the value that we compute it for."""
-    known = {**neutral, **wanted}
-    for key, value in config.items():
-        if key.startswith("_") and key != "_class_name":
-            continue
-        if key not in known:
-            raise FormatError(f"`{folder / CONFIG}`: `{key}` is not known here, so what it changes is not computed")
-        expected = known[key]
-        each = isinstance(expected, list) and not isinstance(value, list)  # one number stands for every level
-        same = all(value == one for one in expected) if each else value == expected
-        unsaid = value is None and key in ("shift_factor", "vq_embed_dim")
-        if expected is not _ANY and not (same or unsaid):
-            raise FormatError(f"`{folder / CONFIG}`: `{key}` is {value!r:.80}; only {expected!r:.80} is computed here")
-
-
-def _filled(network: N, table: Table, folder: Path) -> N:
-    path = folder / WEIGHTS
-    index = folder / f"{WEIGHTS}.index.json"
-    tensors = read_checkpoint(index if index.is_file() else path).tensors
-    if isinstance(network, FirstStage):
-        tensors = names.as_convolutions(tensors)
-    ours = to_ours(tensors, table)
-    weights.load_exactly(network, {name: value.to("meta") for name, value in ours.items()}, f"`{path}`")
-    weights.load_exactly(network.to_empty(device="cpu"), ours, f"`{path}`")
-    return network.eval().requires_grad_(False)
-
-
-def _write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write_tensors({name.removeprefix("x."): value for name, value in tensors.items()}, folder / WEIGHTS)
-    part = folder / f".{CONFIG}.part"
-    part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / CONFIG)
+def _tiny_shape(config: Mapping[str, Any]) -> TinyShape:
+    return TinyShape(
+        channels=config["latent_channels"],
+        down=tuple(config["encoder_block_out_channels"]),
+        down_blocks=tuple(config["num_encoder_blocks"]),
+        up=tuple(config["decoder_block_out_channels"]),
+        up_blocks=tuple(config["num_decoder_blocks"]),
+        activation=config["act_fn"],
+        scale=config.get("scaling_factor", 1.0),
+        shift=config.get("shift_factor") or 0.0,
+    )

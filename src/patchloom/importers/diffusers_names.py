@@ -1,4 +1,4 @@
-"""The names of diffusers' `UNet2DConditionModel`, `VQModel` and `AutoencoderKL` beside ours.
+"""The names of diffusers' `UNet2DConditionModel`, `VQModel`, `AutoencoderKL` and `AutoencoderTiny` beside ours.
 
 The same networks as latent diffusion's, laid out by level. What is a 1 x 1 convolution here is a linear layer there,
 where it attends in a first stage.
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.autoencoders.ldm_layers import Level
+from patchloom.autoencoders.tiny import TinyAutoencoder, TinyBlock
 from patchloom.importers.ldm_names import Table, transformer_names, under
 from patchloom.networks.ldm_unet import Halving, LatentUNet, LatentUNetShape, Step
 
@@ -22,6 +23,7 @@ _RESIDUAL = {
     "second": "conv2",
     "shortcut": "conv_shortcut",
 }
+_TINY = {"first": "conv.0", "second": "conv.2", "third": "conv.4"}
 _ATTENTION = {"norm": "group_norm", "query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
 _LINEAR = tuple(f".{name}.weight" for name in ("to_q", "to_k", "to_v", "to_out.0"))
 
@@ -70,6 +72,16 @@ def stage_names(network: FirstStage) -> Table:
         levels = (network.encoder if side == "encoder" else network.decoder).levels
         for number, level in enumerate(levels):
             table |= _level(f"{side}.levels.{number}", f"{side}.{way}_blocks.{number}", change, level)
+    return table
+
+
+def tiny_names(network: TinyAutoencoder) -> Table:
+    """The table of a tiny autoencoder, whose layers stand in one row on either side."""
+    table: Table = {}
+    for side, row in (("encoder", network.encoder), ("decoder", network.decoder)):
+        for number, layer in enumerate(row):
+            place = f"{side}.{number}", f"{side}.layers.{number}"
+            table |= under(*place, _TINY) if isinstance(layer, TinyBlock) else {place[0]: place[1]}
     return table
 
 

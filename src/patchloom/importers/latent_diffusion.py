@@ -18,7 +18,7 @@ from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.levels import ddpm_betas
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.errors import FormatError, MissingError
-from patchloom.importers.checkpoint import Checkpoint, read_checkpoint
+from patchloom.importers.checkpoint import Checkpoint, check_fit, listed, read_checkpoint
 from patchloom.importers.ldm_config import LatentDiffusionSpec, find_config, read_config
 from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to_ours, to_theirs, unet_names
 from patchloom.networks.ldm_files import LatentDenoiser
@@ -44,7 +44,6 @@ _TABLE = {  # what the beta table was made into, once, for speed
     "lvlb_weights",
     "logvar",
 }
-_SAID = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +107,7 @@ def find_checkpoint(path: Path) -> Path:
     for place, kind in ((place, kind) for place in (path / "checkpoints", path) for kind in kinds):
         found = sorted(place.glob(kind))
         if len(found) > 1:
-            raise FormatError(f"there are {len(found)} checkpoints in `{place}`: {_listed([p.name for p in found])}")
+            raise FormatError(f"there are {len(found)} checkpoints in `{place}`: {listed([p.name for p in found])}")
         if found:
             return found[0]
     raise MissingError(f"there is no checkpoint in `{path}` (checkpoints/last.ckpt, *.ckpt or *.safetensors)")
@@ -130,7 +129,7 @@ def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | N
     parts = list(zip((network, stage, embedder), tables, (UNET, STAGE, EMBEDDER), strict=True))
     expected = {name: value for part in parts for name, value in to_theirs(*part).items()}
     passengers = [name for name in tensors if name not in expected and _is_passenger(name)]
-    _check_fit(expected, {name: tensors[name] for name in tensors if name not in passengers}, checkpoint.path)
+    check_fit(expected, {name: tensors[name] for name in tensors if name not in passengers}, checkpoint.path)
     for part, table, prefix in parts:
         _fill(part, table, {name: tensors[f"{prefix}.{name}"] for name in _below(prefix, expected)})
     return LatentDiffusion(spec, network, stage, embedder, (*checkpoint.passengers, *_by_prefix(passengers)))
@@ -169,7 +168,7 @@ def _averaged(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], pat
     missing = [place for place in places if place not in tensors]
     if missing:
         raise FormatError(
-            f"`{path}` should hold averaged weights but lacks {_listed(missing)}; import those last trained with "
+            f"`{path}` should hold averaged weights but lacks {listed(missing)}; import those last trained with "
             "`--weights raw` if that is what you want"
         )
     return {name: tensors[place] for place, name in places.items()}
@@ -195,22 +194,6 @@ def _scaled(spec: LatentDiffusionSpec, tensors: dict[str, Tensor], path: Path) -
     return replace(spec, first_stage=replace(spec.first_stage, scale=float(held)))
 
 
-def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
-    faults = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "misshapen": [
-            f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in found and found[name].shape != value.shape
-        ],
-        "not floating": [name for name in expected if name in found and not found[name].is_floating_point()],
-    }
-    if any(faults.values()):
-        told = "; ".join(f"{len(names)} {fault}: {_listed(names)}" for fault, names in faults.items() if names)
-        raise FormatError(f"`{path}` does not fit its config: {told}")
-
-
 def _is_passenger(name: str) -> bool:
     return name in _TABLE or name.startswith(_PASSENGERS)
 
@@ -223,8 +206,3 @@ def _by_prefix(names: list[str]) -> list[str]:
 
 def _below(prefix: str, names: Mapping[str, Tensor]) -> list[str]:
     return [name.removeprefix(f"{prefix}.") for name in names if name.startswith(f"{prefix}.")]
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - _SAID
-    return ", ".join(names[:_SAID]) + (f" and {rest} more" if rest > 0 else "")

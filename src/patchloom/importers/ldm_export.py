@@ -45,8 +45,11 @@ def export_checkpoint(model: LatentDiffusion, folder: Path, name: str = "patchlo
 
 def _model(spec: LatentDiffusionSpec) -> dict[str, Any]:
     label, stage = spec.parametrisation.label, spec.first_stage
-    if spec.parametrisation.kind not in ("eps", "v", "x0") or label.kind != "ddpm" or label.offset or stage.shift:
-        raise InputError("the official layout holds models of a beta table alone, with latents that are not shifted")
+    plain = label.kind == "ddpm" and label.spacing == "root" and not label.offset
+    if spec.parametrisation.kind not in ("eps", "v", "x0") or not plain or stage.shift:
+        raise InputError(
+            "the official layout holds models of latent diffusion's beta table alone, with latents that are not shifted"
+        )
     factor = 2 ** (len(stage.multipliers) - 1)
     params = {
         "linear_start": label.beta_first,
@@ -83,6 +86,10 @@ def _unet(shape: LatentUNetShape) -> dict[str, Any]:
 
 def _first_stage(shape: FirstStageShape, resolution: int) -> dict[str, Any]:
     vq = shape.kind == "vq"
+    if not shape.mixed:
+        raise InputError(
+            "the official layout has 1 x 1 convolutions on either side of the latents; this stage has none"
+        )
     if any(resolution % factor for factor in shape.attention):
         raise InputError(f"attention at factors {shape.attention} has no whole side in a patch of {resolution} px")
     stage = {

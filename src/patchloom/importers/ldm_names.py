@@ -1,7 +1,8 @@
 """Latent diffusion's names of layers beside ours, for any size of network.
 
 A table maps our layer (`down.0.residual.norm`) to theirs (`input_blocks.1.0.in_layers.0`), without the prefix that says
-which of a checkpoint's networks it belongs to; the last part, `weight` or `bias`, is the same in both.
+which of a checkpoint's networks it belongs to; the last part, `weight` or `bias`, is the same in both. A tensor that
+has another last part there stands in the table with its whole name.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def to_theirs(network: nn.Module, table: Table, prefix: str) -> dict[str, Tensor
 
 
 def _renamed(name: str, table: Table) -> str:
+    if name in table:
+        return table[name]
     layer, _, last = name.rpartition(".")
     return f"{table[layer]}.{last}" if layer in table else name
 

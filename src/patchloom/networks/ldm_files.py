@@ -5,7 +5,6 @@ The network and what makes its tokens were trained together and are kept togethe
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from patchloom.diffusion.parametrisation import Parametrisation, Preconditioned
 from patchloom.errors import FormatError
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
+from patchloom.networks.zoom import ZoomShape, make_embedder
 
 FORMAT = 1
 KIND = "latent-diffusion"
@@ -30,7 +30,7 @@ class LatentDenoiserRecord:
     format: int
     kind: Literal["latent-diffusion"]
     unet: LatentUNetShape
-    embedder: EmbedderShape
+    embedder: ZoomShape | EmbedderShape
     parametrisation: Parametrisation
 
 
@@ -56,9 +56,7 @@ def save_latent_denoiser(parts: LatentDenoiser, folder: Path, dtype: torch.dtype
     record = LatentDenoiserRecord(
         FORMAT, "latent-diffusion", parts.network.shape, parts.embedder.shape, parts.parametrisation
     )
-    part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(records.dump(record), indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    records.write_json(record, folder / RECORD)
 
 
 def load_latent_denoiser(folder: Path) -> LatentDenoiser:
@@ -67,12 +65,9 @@ def load_latent_denoiser(folder: Path) -> LatentDenoiser:
     if record.format != FORMAT:
         raise FormatError(f"`{folder}` has denoiser format {record.format}; this version reads {FORMAT}")
     with torch.device("meta"):  # nothing is allocated for a record that its weights do not fit
-        both = torch.nn.ModuleDict({"unet": LatentUNet(record.unet), "embedder": TokenEmbedder(record.embedder)})
+        both = torch.nn.ModuleDict({"unet": LatentUNet(record.unet), "embedder": make_embedder(record.embedder)})
     path = folder / WEIGHTS
-    tensors = weights.read_tensors(path)
-    weights.load_exactly(both, {name: value.to("meta") for name, value in tensors.items()}, f"`{path}`")
-    weights.load_exactly(both.to_empty(device="cpu"), tensors, f"`{path}`")
-    both.eval().requires_grad_(False)
+    weights.fill(both, weights.read_tensors(path), f"`{path}`")
     network, embedder = both["unet"], both["embedder"]
     assert isinstance(network, LatentUNet)
     assert isinstance(embedder, TokenEmbedder)

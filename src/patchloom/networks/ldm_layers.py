@@ -35,12 +35,12 @@ class Residual(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017) of x to a context, or to itself."""
 
-    def __init__(self, width: int, context: int, heads: int) -> None:
+    def __init__(self, width: int, context: int, heads: int, *, bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(context, width, bias=False)
-        self.value = nn.Linear(context, width, bias=False)
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(context, width, bias=bias)
+        self.value = nn.Linear(context, width, bias=bias)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
@@ -128,12 +128,13 @@ class Grow(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
 
 
-def timestep_waves(label: Tensor, width: int) -> Tensor:
+def timestep_waves(label: Tensor, width: int, *, to_the_end: bool = False) -> Tensor:
     """Cosines, then sines of a timestep (b,) at `width / 2` frequencies from 1 down to nearly 1/10000: (b, width).
 
-    The frequencies are rounded to float32 on the way, as the models were trained: at timestep 1000 that shows.
+    `to_the_end` spaces the frequencies so that the last is 1/10000, as DiT's in diffusers are. They are rounded to
+    float32 on the way, as the models were trained: at timestep 1000 that shows.
     """
     half = width // 2
-    exponent = -torch.log(torch.tensor(10000.0)) * torch.arange(half, dtype=torch.float32) / half
+    exponent = -torch.log(torch.tensor(10000.0)) * torch.arange(half, dtype=torch.float32) / (half - to_the_end)
     angles = label.float()[:, None] * exponent.exp().to(label.device)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
