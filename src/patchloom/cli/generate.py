@@ -33,6 +33,14 @@ if TYPE_CHECKING:  # torch
 @options.sampler
 @options.guidance
 @click.option(
+    "--null-every",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="With guidance: ask the network without its condition at every N-th step alone, and guide alike in between.",
+)
+@click.option(
     "--plan",
     type=click.Choice(["halo", "shift", "average"]),
     help="How windows lie: cores with a halo on a moving lattice (the default), without one, or the paper's averages.",
@@ -81,6 +89,7 @@ def generate(
     steps: int | None,
     sampler: str | None,
     guidance: float | None,
+    null_every: int,
     plan: Literal["halo", "shift", "average"] | None,
     recipe: Literal["official"] | None,
     window: int | None,
@@ -118,7 +127,7 @@ def generate(
     if keep is None and grid_path is not None and (reference, region) != (None, None):
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
     loaded = _load(pipeline, device, dtype)
-    how = Settings(seed, sampler, steps, guidance, recipe=recipe)
+    how = Settings(seed, sampler, steps, guidance, null_every=null_every, recipe=recipe)
     settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap)
     with progress() as bar:
         grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))

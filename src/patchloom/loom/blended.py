@@ -68,7 +68,7 @@ class BlendedDecode:
         return self._tiles[index]
 
     def _decoded(self, box: Box) -> NDArray[np.float32]:
-        device = self._autoencoder.from_latents.weight.device
+        device = next(self._autoencoder.parameters()).device
         with torch.no_grad():
             latents = torch.from_numpy(self._latents.read(box)[None]).to(device)
             pixels = self._autoencoder.pixels(latents)[0].float().cpu()

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -100,7 +101,7 @@ class Denoise(Generic[C]):
         if self.kept is None:
             return estimate
         values, places = (torch.from_numpy(part).to(self.device) for part in self.kept.of(windows, self.period))
-        return lambda x, sigma: torch.where(places, values, estimate(x, sigma))
+        return lambda x, sigma: _with_kept(values, places, estimate(x, sigma))
 
     def _background(self) -> Callable[[Tensor, float], Tensor]:
         flat = self.background.latent if self.background is not None else np.zeros(self.latents.channels, np.float32)
@@ -114,3 +115,8 @@ class Denoise(Generic[C]):
     def _noise(self, number: int, windows: Sequence[Window]) -> Tensor:
         noise = around(self.noise(self.seed, 1 + number, self.latents), self.period)
         return torch.from_numpy(np.stack([noise.read(window.box) for window in windows])).to(self.device)
+
+
+def _with_kept(values: Tensor, places: Tensor, D: Tensor) -> Tensor:
+    """D with kept latents in their places; of what else a denoiser says in further channels, nothing there."""
+    return torch.where(places, F.pad(values, (0, 0, 0, 0, 0, D.shape[1] - values.shape[1])), D)

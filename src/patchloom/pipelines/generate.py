@@ -21,7 +21,7 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.blended import BlendedDecode
 from patchloom.loom.decode import decode_field, latents_under, tiles
 from patchloom.loom.denoise import Background
-from patchloom.loom.figures import Figures, guided_evaluations
+from patchloom.loom.figures import Figures
 from patchloom.loom.keep import Patched
 from patchloom.loom.latents import read_latents, write_latents
 from patchloom.loom.memory import Sparing
@@ -31,7 +31,7 @@ from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.settings import Settings, denoiser_of, plan_of, settled, stages_of
+from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, settled, stages_of
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.tiles import Compression
 from patchloom.rasters.georeference import GeoReference
@@ -78,7 +78,7 @@ def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: 
         batch=chosen.batch,
         device=pipeline.device,
         background=None if flat is None else Background(flat, scene.covers),
-        evaluations=guided_evaluations(chosen.guidance or 1.0, chosen.guidance_interval),
+        evaluations=evaluations_of(pipeline, chosen),
     )
     if not official:
         return run

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from patchloom.diffusion.denoiser import Denoiser
 from patchloom.diffusion.guidance import guided
+from patchloom.diffusion.guidance_sparse import Sparse
 from patchloom.diffusion.levels import Levels, ddpm_uniform, karras
 from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages
 from patchloom.diffusion.samplers import SAMPLERS
 from patchloom.diffusion.stage import Stage
 from patchloom.errors import InputError
+from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Kind, Plan
 from patchloom.loom.ring import Wrap
 from patchloom.pipelines.pipeline import Pipeline
@@ -30,6 +33,7 @@ class Settings:
     steps: int | None = None
     guidance: float | None = None  # 1 is off
     guidance_interval: tuple[float, float] | None = None
+    null_every: int = 1  # steps from one at which the network is asked without its condition to the next
     plan: Kind | None = None
     window: int | None = None  # latents
     core: int | None = None  # latents; the stride of `average`
@@ -82,12 +86,33 @@ def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
     """The guided denoiser of the settings."""
     chosen = settled(pipeline, settings)
     own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
+    if chosen.null_every != 1:
+        return sparse_of(chosen, _plain_stages(pipeline, chosen)).denoiser(own)
     return guided(own, chosen.guidance or 1.0, interval=chosen.guidance_interval)
 
 
 def stages_of(pipeline: Pipeline, settings: Settings) -> list[Stage]:
     """The stages of the settings, the pipeline's own where they leave them open."""
-    chosen, own = settled(pipeline, settings), pipeline.record.defaults
+    chosen = settled(pipeline, settings)
+    stages = _plain_stages(pipeline, chosen)
+    return stages if chosen.null_every == 1 else sparse_of(chosen, stages).stages(stages)
+
+
+def evaluations_of(pipeline: Pipeline, settings: Settings) -> Callable[[float], int]:
+    """What a window costs at a noise level by the settings."""
+    chosen = settled(pipeline, settings)
+    if chosen.null_every != 1:
+        return sparse_of(chosen, _plain_stages(pipeline, chosen)).evaluations
+    return guided_evaluations(chosen.guidance or 1.0, chosen.guidance_interval)
+
+
+def sparse_of(settings: Settings, stages: Sequence[Stage]) -> Sparse:
+    """When the null branch is asked, by settled settings. Raises InputError for less than every step."""
+    return Sparse.of(stages, settings.guidance or 1.0, settings.null_every, settings.guidance_interval)
+
+
+def _plain_stages(pipeline: Pipeline, chosen: Settings) -> list[Stage]:
+    own = pipeline.record.defaults
     name, steps = chosen.sampler or "", chosen.steps or own.steps
     if chosen.recipe == "official":
         return official_stages(pipeline.denoiser.parametrisation.label, steps)

@@ -1,0 +1,147 @@
+"""What kinds of guidance do to seams and to the image: latents of a pipeline, each kind beside plain guidance.
+
+    python benchmarks/loom_guidance.py he-foundation --cells 31 --seeds 2
+    python benchmarks/loom_guidance.py he-foundation --kind null --cells 15 --seeds 2
+
+Statistics of dynamic thresholding and of guidance rescale are of one window, so neighbours are scaled differently: the
+seam meter on the finished latents says whether it shows (`--kind window`). `--kind null` asks the null branch at some
+steps alone, and at none. `difference` is the root mean square of the latents'
+difference from plain guidance of the same seed; `floor` is that between two seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from patchloom.diffusion.guidance import guided, thresholded
+from patchloom.evaluation.estimates import Estimate
+from patchloom.evaluation.seams import Borders, seams
+from patchloom.fields.field import ArrayField
+from patchloom.geometry import Box
+from patchloom.grids.file import read_grid
+from patchloom.loom.orders import weave_canvas
+from patchloom.loom.run import Run, figures
+from patchloom.machine import choose_dtype
+from patchloom.pipelines.generate import plan_run
+from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.settings import Settings
+
+GRID = Path(__file__).parent.parent / "src/patchloom/samples/gallbladder.grid"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kind of guidance: its name, and the run that has it, of a seed and a scale."""
+
+    name: str
+    run: Callable[[Pipeline, Any, int, float], Run[Any]]
+
+
+def plain(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
+    """Classifier-free guidance as `patchloom generate` has it."""
+    return plan_run(pipeline, grid, Settings(seed, guidance=scale))
+
+
+def rescaled(share: float) -> Case:
+    """Guidance rescale by a share."""
+
+    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
+        usual = plain(pipeline, grid, seed, scale)
+        return replace(usual, denoiser=guided(pipeline.denoiser, scale, rescale=share))
+
+    return Case(f"rescale {share}", run)
+
+
+def limited(quantile: float, bound: float) -> Case:
+    """Dynamic thresholding."""
+
+    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
+        usual = plain(pipeline, grid, seed, scale)
+        return replace(usual, denoiser=thresholded(usual.denoiser, quantile=quantile, bound=bound))
+
+    return Case(f"thresholding {quantile}, bound {bound}", run)
+
+
+def seldom(every: int) -> Case:
+    """The null branch asked at every so many steps."""
+
+    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
+        return plan_run(pipeline, grid, Settings(seed, guidance=scale, null_every=every))
+
+    return Case(f"null every {every}", run)
+
+
+CASES = {
+    "window": [rescaled(0.7), limited(0.995, 3.0), limited(0.95, 1.5)],
+    "null": [seldom(2), seldom(3), Case("unguided", lambda pipeline, grid, seed, _: plain(pipeline, grid, seed, 1.0))],
+}
+
+
+def meter(run: Run[Any], latents: NDArray[Any]) -> dict[str, Any]:
+    """The seam meter on latents: the last meeting's borders, and those of earlier ones."""
+    *before, last = (Borders.of(lattice) for lattice in run.lattices)
+    rows = frozenset().union(*(one.rows for one in before))
+    cols = frozenset().union(*(one.cols for one in before))
+    kinds = {"last": last, "earlier": Borders(rows, cols).without(last)}
+    return {kind: _told(one) for kind, one in seams(ArrayField(latents), kinds, 1).items()}
+
+
+def _told(one: Any) -> Any:
+    if not isinstance(one, Estimate):
+        return one.reason
+    return [round(one.value, 4), *([round(one.interval.low, 4), round(one.interval.high, 4)] if one.interval else [])]
+
+
+def main() -> None:
+    """Measure, and print one JSON object a line."""
+    parser = argparse.ArgumentParser(description="What kinds of guidance do to seams and to the image.")
+    parser.add_argument("pipeline")
+    parser.add_argument("--cells", type=int, default=15, help="of the sample grid on a side: 15 are 1024 px, 31 2048")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--kind", choices=["window", "null"], default="window")
+    parser.add_argument("--guidance", type=float, default=3.0)
+    asked = parser.parse_args()
+    device = torch.device("cpu")
+    pipeline = load_pipeline(asked.pipeline, device, choose_dtype("auto", device))
+    grid = read_grid(GRID).cropped(Box(0, 0, asked.cells, asked.cells))
+    first: NDArray[Any] | None = None
+    for seed in range(asked.seeds):
+        usual: NDArray[Any] | None = None
+        for case in (Case("plain", plain), *CASES[asked.kind]):
+            run = case.run(pipeline, grid, seed, asked.guidance)
+            started = time.perf_counter()
+            latents = weave_canvas(run).read(run.latents.box)
+            seconds = time.perf_counter() - started
+            usual = latents if usual is None else usual
+            first = latents if first is None else first
+            facts = {
+                "case": case.name,
+                "seed": seed,
+                "evaluations": figures(run, pipeline.record.factor).network_evaluations,
+                "seconds": round(seconds, 1),
+                "deviation": round(float(latents.std()), 4),
+                "difference": round(_rms(latents - usual), 4),
+                "floor": round(_rms(latents - first), 4),
+                "seam": meter(run, latents),
+            }
+            sys.stdout.write(json.dumps(facts) + "\n")
+            sys.stdout.flush()
+
+
+def _rms(values: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+if __name__ == "__main__":
+    main()
