@@ -24,6 +24,7 @@ from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet
+from patchloom.networks.zoom import make_embedder
 from patchloom.weights import load_exactly
 
 UNET, STAGE, EMBEDDER, EMA = "model.diffusion_model", "first_stage_model", "cond_stage_model", "model_ema"
@@ -138,7 +139,7 @@ def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | N
 def lay_out(spec: LatentDiffusionSpec) -> tuple[LatentUNet, FirstStage, TokenEmbedder]:
     """The networks of a spec without memory for their weights."""
     with torch.device("meta"):
-        return LatentUNet(spec.unet), FirstStage(spec.first_stage), TokenEmbedder(spec.embedder)
+        return LatentUNet(spec.unet), FirstStage(spec.first_stage), make_embedder(spec.embedder)
 
 
 def export_state(model: LatentDiffusion) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import log2
+from math import isqrt, log2
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.networks.ldm_tokens import EmbedderShape
 from patchloom.networks.ldm_unet import LatentUNetShape
+from patchloom.networks.zoom import ZoomShape
 
 T = TypeVar("T")
 _LONGEST = 1 << 20  # bytes of a config
@@ -84,6 +85,7 @@ class _LatentDiffusion:
     ignore_keys: Any = None
     load_only_unet: Any = None
     p_uncond: Any = None
+    x_feat_extracted: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,23 @@ class _PatchAndRegion:
     normalize_ssl: bool
     patch_ssl_key: Any = None
     region_ssl_key: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Zoom:
+    hidden_channels: int
+    input_channels: int = 1024
+    vit_mlp_dim: int = 2048
+    output_channels: int = 512
+    seq_length: int = 64
+    mag_levels: int = 8
+    num_layers: int = 12
+    num_heads: int = 8
+    p_uncond: Any = None
+    feat_key: Any = None
+    mag_key: Any = None
+    ckpt_path: Any = None
+    ignore_keys: Any = None
 
 
 def read_config(path: Path) -> LatentDiffusionSpec:
@@ -298,6 +317,24 @@ def _patch_and_region(own: _PatchAndRegion) -> EmbedderShape:
     return EmbedderShape(own.patch_embed_dim, own.region_embed_dim, 512, own.normalize_ssl)  # theirs has one width
 
 
+def _zoom(own: _Zoom) -> ZoomShape:
+    side = isqrt(own.seq_length)
+    if side**2 != own.seq_length or own.hidden_channels != own.output_channels:
+        raise InputError(
+            f"grids of {own.seq_length} cells and tokens of {own.output_channels} values from {own.hidden_channels} "
+            "are not run here: cells fill a square, and tokens are as wide as the network that makes them"
+        )
+    return ZoomShape(
+        own.input_channels,
+        width=own.output_channels,
+        magnifications=own.mag_levels,
+        depth=own.num_layers,
+        heads=own.num_heads,
+        hidden=own.vit_mlp_dim,
+        side=side,
+    )
+
+
 _Row = tuple[type[Any], Callable[[Any], T]]
 _UNETS: Mapping[str, _Row[LatentUNetShape]] = {"ldm.modules.diffusionmodules.openaimodel.UNetModel": (_UNet, _unet)}
 _STAGES: Mapping[str, _Row[FirstStageShape]] = {
@@ -307,6 +344,7 @@ _STAGES: Mapping[str, _Row[FirstStageShape]] = {
 _EMBEDDERS: Mapping[str, _Row[EmbedderShape]] = {
     "ldm.modules.encoders.modules.PatchEmbedder": (_Patch, _patch),
     "ldm.modules.encoders.modules.SSLEmbedder": (_PatchAndRegion, _patch_and_region),
+    "ldm.modules.encoders.modules.EmbeddingViT2_5": (_Zoom, _zoom),
 }
 
 

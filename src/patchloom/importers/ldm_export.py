@@ -13,6 +13,7 @@ from patchloom.importers.latent_diffusion import LatentDiffusion, export_state
 from patchloom.importers.ldm_config import LatentDiffusionSpec
 from patchloom.networks.ldm_tokens import EmbedderShape
 from patchloom.networks.ldm_unet import LatentUNetShape
+from patchloom.networks.zoom import ZoomShape
 
 _ENCODERS = "ldm.modules.encoders.modules"
 _TWO_TOKENS = 512  # the width of tokens where there are two of them is not a parameter there
@@ -112,6 +113,8 @@ def _first_stage(shape: FirstStageShape, resolution: int) -> dict[str, Any]:
 
 
 def _embedder(shape: EmbedderShape) -> dict[str, Any]:
+    if isinstance(shape, ZoomShape):
+        return _target(f"{_ENCODERS}.EmbeddingViT2_5", _zoom(shape))
     params: dict[str, Any] = {"patch_embed_dim": shape.patch, "normalize_ssl": shape.normalise}
     if shape.region is None:
         params |= {"patch_ssl_key": "feat_patch", "target_dim": shape.width}
@@ -120,6 +123,21 @@ def _embedder(shape: EmbedderShape) -> dict[str, Any]:
         raise InputError(f"the official layout has two tokens of {_TWO_TOKENS} values, not of {shape.width}")
     params |= {"patch_ssl_key": "feat_20x", "region_ssl_key": "feat_5x", "region_embed_dim": shape.region}
     return _target(f"{_ENCODERS}.SSLEmbedder", params)
+
+
+def _zoom(shape: ZoomShape) -> dict[str, Any]:
+    return {
+        "feat_key": "ssl_feat",
+        "mag_key": "mag",
+        "input_channels": shape.patch,
+        "hidden_channels": shape.width,
+        "output_channels": shape.width,
+        "vit_mlp_dim": shape.hidden,
+        "seq_length": shape.side**2,
+        "mag_levels": shape.magnifications,
+        "num_layers": shape.depth,
+        "num_heads": shape.heads,
+    }
 
 
 def _target(target: str, params: dict[str, Any]) -> dict[str, Any]:

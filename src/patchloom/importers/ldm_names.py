@@ -16,6 +16,7 @@ from patchloom.autoencoders.ldm_layers import Level
 from patchloom.networks.ldm_layers import Transformer
 from patchloom.networks.ldm_tokens import TokenEmbedder
 from patchloom.networks.ldm_unet import Halving, LatentUNet, Step
+from patchloom.networks.zoom import ZoomEmbedder
 
 Table = dict[str, str]
 
@@ -49,6 +50,23 @@ _STAGE_RESIDUAL = {
     "second_norm": "norm2",
     "second": "conv2",
     "shortcut": "nin_shortcut",
+}
+_ZOOM = {
+    "magnifications": "mag_embedding",
+    "patch": "dim_reduce",
+    "padding": "pad_token",
+    "positions": "encoder.pos_embedding",
+    "norm": "encoder.ln",
+    "leave": "final_proj",
+    "leave_norm": "layer_norm",
+}
+_ZOOM_BLOCK = {
+    "norm": "ln_1",
+    "attention": "self_attention",
+    "attention.out_proj": "self_attention.out_proj",
+    "feed_norm": "ln_2",
+    "feed_in": "mlp.0",
+    "feed_out": "mlp.3",
 }
 _STAGE_ATTENTION = {"norm": "norm", "query": "q", "key": "k", "value": "v", "out": "proj_out"}
 
@@ -93,7 +111,12 @@ def stage_names(network: FirstStage) -> Table:
 
 def embedder_names(network: TokenEmbedder) -> Table:
     """The table of the conditioning stage (theirs below `cond_stage_model.`)."""
-    return {"patch": "patch_fc", "region": "region_fc"}
+    if not isinstance(network, ZoomEmbedder):
+        return {"patch": "patch_fc", "region": "region_fc"}
+    table = dict(_ZOOM)
+    for number in range(len(network.blocks)):
+        table |= under(f"blocks.{number}", f"encoder.layers.encoder_layer_{number}", _ZOOM_BLOCK)
+    return table
 
 
 def to_ours(tensors: Mapping[str, Tensor], table: Table) -> dict[str, Tensor]:

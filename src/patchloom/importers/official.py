@@ -19,6 +19,7 @@ from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import ddpm_uniform
 from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
 from patchloom.diffusion.samplers import dpmpp_2m
+from patchloom.diffusion.windows import Scene
 from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
 from patchloom.fields.views import Scaled
@@ -27,7 +28,6 @@ from patchloom.importers.latent_diffusion import LatentDiffusion
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run
-from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_tokens import TokenCondition
 
 
@@ -45,7 +45,7 @@ class How:
 
 def official_run(
     model: LatentDiffusion,
-    scene: SlerpScene,
+    scene: Scene[TokenCondition],
     canvas: tuple[int, int],
     how: How | None = None,
     start: Field | None = None,
@@ -76,7 +76,7 @@ def official_run(
 
 
 def default_run(
-    model: LatentDiffusion, scene: SlerpScene, canvas: tuple[int, int], how: How | None = None
+    model: LatentDiffusion, scene: Scene[TokenCondition], canvas: tuple[int, int], how: How | None = None
 ) -> Run[TokenCondition]:
     """What Patchloom does with the same weights: 2M in 20 steps and a moving halo, over the levels of the table."""
     how = how or How()

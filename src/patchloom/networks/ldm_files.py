@@ -16,6 +16,7 @@ from patchloom.diffusion.parametrisation import Parametrisation, Preconditioned
 from patchloom.errors import FormatError
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
+from patchloom.networks.zoom import ZoomShape, make_embedder
 
 FORMAT = 1
 KIND = "latent-diffusion"
@@ -29,7 +30,7 @@ class LatentDenoiserRecord:
     format: int
     kind: Literal["latent-diffusion"]
     unet: LatentUNetShape
-    embedder: EmbedderShape
+    embedder: ZoomShape | EmbedderShape
     parametrisation: Parametrisation
 
 
@@ -64,7 +65,7 @@ def load_latent_denoiser(folder: Path) -> LatentDenoiser:
     if record.format != FORMAT:
         raise FormatError(f"`{folder}` has denoiser format {record.format}; this version reads {FORMAT}")
     with torch.device("meta"):  # nothing is allocated for a record that its weights do not fit
-        both = torch.nn.ModuleDict({"unet": LatentUNet(record.unet), "embedder": TokenEmbedder(record.embedder)})
+        both = torch.nn.ModuleDict({"unet": LatentUNet(record.unet), "embedder": make_embedder(record.embedder)})
     path = folder / WEIGHTS
     weights.fill(both, weights.read_tensors(path), f"`{path}`")
     network, embedder = both["unet"], both["embedder"]
