@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
-from patchloom.cli import options
+from patchloom.cli import measured, options
+from patchloom.cli.evaluate_encoders import encoders
 from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
-    from patchloom.encoders.encoder import Encoder
-    from patchloom.evaluation.report import Report
     from patchloom.pipelines.pipeline import Pipeline
     from patchloom.pipelines.sides import Cut, Pictures
 
-Command: TypeAlias = Callable[..., Any]
 Split: TypeAlias = Literal["train", "val", "test"]
 
 DEFAULT_ENCODER = "efficientnet-lite0"
@@ -41,23 +37,6 @@ _random = click.option(
 )
 
 
-def _encoders(default: str) -> Callable[[Command], Command]:
-    return click.option(
-        "--encoder",
-        "encoders",
-        multiple=True,
-        metavar="NAME",
-        help=f"A network to measure with, by name or folder; may be repeated; default: {default}.",
-    )
-
-
-def _reported(command: Command) -> Command:
-    """Where a report goes besides stdout."""
-    page = click.option("--html", type=options.FILE, help="Write the report as one HTML page, too.")
-    output = click.option("-o", "--output", type=options.FILE, help="Write the report as a JSON file, too.")
-    return output(page(options.as_json(command)))
-
-
 @click.group()
 def evaluate() -> None:
     """Measure generated images, or a whole pipeline on held-out slides.
@@ -67,10 +46,13 @@ def evaluate() -> None:
     """
 
 
+evaluate.add_command(encoders)
+
+
 @evaluate.command()
 @click.argument("real", type=options.FILE)
 @click.argument("synthetic", type=options.FILE)
-@_encoders(DEFAULT_ENCODER)
+@measured.encoders(DEFAULT_ENCODER)
 @_training
 @options.pixel_size(
     "The pixel size to compare at: pictures that state another are resampled to it, those that state none are taken "
@@ -87,7 +69,7 @@ def evaluate() -> None:
 @options.seed
 @options.device
 @options.dtype
-@_reported
+@measured.reported
 def distances(
     real: Path,
     synthetic: Path,
@@ -120,7 +102,7 @@ def distances(
 
     cut = Cut(crop_px, random, pixel_size, limit, seed)
     sides = open_side(real, cut, _split_of(real, split)), open_side(synthetic, cut, synthetic_split)
-    networks = _networks(encoders or (DEFAULT_ENCODER,), device, dtype)
+    networks = measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype)
     with progress() as bar:
         made = measures.distances(
             *sides,
@@ -130,7 +112,7 @@ def distances(
             effort=Effort(seed=seed),
             bars=bar,
         )
-    _emit(made, output, html, as_json)
+    measured.emit_report(made, output, html, as_json)
 
 
 @evaluate.command()
@@ -139,10 +121,10 @@ def distances(
 @_pipeline
 @click.option("--reference", type=options.FILE, help="The slide of the grid: for the ceiling, and other encoders.")
 @options.slide_pixel_size
-@_encoders("none but the pipeline's own")
+@measured.encoders("none but the pipeline's own")
 @options.device
 @options.dtype
-@_reported
+@measured.reported
 def similarity(
     image: Path,
     *,
@@ -166,7 +148,7 @@ def similarity(
     from patchloom.pipelines import evaluate as measures
 
     loaded = _load(pipeline or _made_by(image), device, dtype)
-    others = _networks(tuple(name for name in encoders if name != loaded.record.encoder.name), device, dtype)
+    others = measured.networks(tuple(name for name in encoders if name != loaded.record.encoder.name), device, dtype)
     with progress() as bar:
         made = measures.similarity(
             loaded,
@@ -177,7 +159,7 @@ def similarity(
             slide_pixel_size=slide_pixel_size,
             bars=bar,
         )
-    _emit(made, output, html, as_json)
+    measured.emit_report(made, output, html, as_json)
 
 
 @evaluate.command()
@@ -187,7 +169,7 @@ def similarity(
 @options.seed
 @options.device
 @options.dtype
-@_reported
+@measured.reported
 def seams(
     image: Path,
     *,
@@ -209,13 +191,13 @@ def seams(
     from patchloom.pipelines.seams import seam_meter
 
     loaded = _load(pipeline or _made_by(image), device, dtype)
-    _emit(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
+    measured.emit_report(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
 
 
 @evaluate.command()
 @click.argument("pipeline")
 @click.argument("real", type=options.FILE)
-@_encoders("none; PSNR and SSIM alone")
+@measured.encoders("none; PSNR and SSIM alone")
 @_training
 @click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of a crop in px; default: the pipeline's patch.")
 @_random
@@ -224,7 +206,7 @@ def seams(
 @options.seed
 @options.device
 @options.dtype
-@_reported
+@measured.reported
 def reconstruction(
     pipeline: str,
     real: Path,
@@ -254,12 +236,12 @@ def reconstruction(
     loaded = _load(pipeline, device, dtype)
     cut = Cut(crop_px or loaded.record.patch_px, random, loaded.pixel_size, limit, seed)
     side = open_side(real, cut, _split_of(real, split))
-    networks = _networks(encoders, device, dtype)
+    networks = measured.networks(encoders, device, dtype)
     with progress() as bar:
         made = autoencoding.reconstruction(
             loaded, side, networks, training=_seen(training, cut), effort=Effort(seed=seed), bars=bar
         )
-    _emit(made, output, html, as_json)
+    measured.emit_report(made, output, html, as_json)
 
 
 @evaluate.command("pipeline")
@@ -267,7 +249,7 @@ def reconstruction(
 @click.option("--test", type=options.FILE, required=True, help="CSV table of slides; those of split test are taken.")
 @click.option("--training", type=options.FILE, help="What it was trained on: a dataset, or a CSV table.")
 @click.option("-o", "--output", type=options.FILE, required=True, help="Folder for pictures and report; resumable.")
-@_encoders(f"{DEFAULT_ENCODER}, beside the pipeline's own")
+@measured.encoders(f"{DEFAULT_ENCODER}, beside the pipeline's own")
 @click.option("--quick", is_flag=True, help="Few slides, small regions: minutes, and figures that are only a glance.")
 @click.option("--slides", type=click.IntRange(1), help="At most so many slides, evenly spread over the table.")
 @click.option("--region", "region_px", type=click.IntRange(1), help="Longest side of a large image in px.")
@@ -318,12 +300,12 @@ def whole_pipeline(
             test,
             output,
             training=training,
-            encoders=_networks(encoders or (DEFAULT_ENCODER,), device, dtype),
+            encoders=measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype),
             settings=Settings(seed, sampler, steps, guidance),
             size=size,
             bars=bar,
         )
-    _emit(made.report, None, None, as_json)
+    measured.emit_report(made.report, None, None, as_json)
     if not as_json:
         click.echo(f"report and pictures: {output / PAGE}")
 
@@ -334,15 +316,6 @@ def _load(name: str, device: str, dtype: str) -> Pipeline:
 
     place = choose_device(device)
     return load_pipeline(name, place, choose_dtype(dtype, place))
-
-
-def _networks(names: tuple[str, ...], device: str, dtype: str) -> list[Encoder]:
-    from patchloom.encoders.registry import load_encoder
-    from patchloom.machine import choose_device, choose_dtype
-
-    place = choose_device(device)
-    precision = choose_dtype(dtype, place)
-    return [load_encoder(name, place, precision) for name in names]
 
 
 def _seen(training: Path | None, cut: Cut) -> Pictures | None:
@@ -364,14 +337,3 @@ def _made_by(image: Path) -> str:
     if not isinstance(made, dict) or "name" not in made:
         raise click.UsageError(f"`{image}` does not say which pipeline made it; give --pipeline")
     return str(made["name"])
-
-
-def _emit(made: Report, output: Path | None, html: Path | None, as_json: bool) -> None:
-    from patchloom.evaluation.html import write_page
-    from patchloom.evaluation.report import table, to_json, write_report
-
-    if output is not None:
-        write_report(made, output)
-    if html is not None:
-        write_page(made, html)
-    click.echo(json.dumps(to_json(made), ensure_ascii=False) if as_json else table(made), nl=as_json)
