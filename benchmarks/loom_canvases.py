@@ -273,7 +273,7 @@ def _weighted(real: NDArray[np.float32], arm: NDArray[np.float32]) -> Any:
     np.fill_diagonal(two, 0)
 
     def value(count: NDArray[np.float64]) -> float:
-        pairs = count.sum() ** 2 - (count**2).sum()
+        pairs = max(count.sum() ** 2 - (count**2).sum(), 1.0)
         return float(count @ (one + two) @ count / pairs - 2 * count @ across @ count / count.sum() ** 2)
 
     return value

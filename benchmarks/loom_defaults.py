@@ -46,6 +46,7 @@ from patchloom.pipelines.seams import EARLIER, LAST
 from patchloom.pipelines.settings import Settings, settled
 
 DEFAULT = "default"
+BATCH = 9  # divides most of the numbers of windows at 1024 px: tails are padded
 HEAD = (
     "| arm | cost per 256 px | CPU s per Mpx | kernel | less the default | frechet | less the default "
     "| similarity | AUC | seam, last stage | seam, earlier |\n" + "| --- " * 11 + "|\n"
@@ -54,7 +55,7 @@ HEAD = (
 
 def arms(pipeline: Pipeline) -> list[Arm]:
     """The default and its neighbours: one factor at a time, and the corners."""
-    base = settled(pipeline, Settings())
+    base = settled(pipeline, Settings(batch=BATCH))
     window = base.window or 0
     ways = [Arm(DEFAULT, base)]
     ways += [
