@@ -17,15 +17,17 @@ from patchloom.geometry import Box, PixelSize
 if TYPE_CHECKING:  # torch
     from patchloom.grids.grid import EmbeddingGrid
     from patchloom.loom.figures import Figures
+    from patchloom.pipelines.grids import Told
     from patchloom.pipelines.pipeline import Pipeline
 
 
 @click.command()
 @click.argument("pipeline")
-@click.option("--grid", "grid_path", type=options.FILE, help="The embedding grid to follow.")
+@click.option("--grid", "grid_path", type=options.FILE, help="The embedding grid, or feature file, to follow.")
 @click.option("--reference", type=options.FILE, help="A slide to embed and follow, in place of a grid.")
 @options.region
 @options.slide_pixel_size
+@options.feature_file
 @click.option("--stride", "stride_px", type=click.IntRange(1), help="With --reference: between cells, in px.")
 @options.output("The image to write: .tif, .ome.tif or .png.")
 @options.seed
@@ -83,6 +85,9 @@ def generate(
     reference: Path | None,
     region: Box | None,
     slide_pixel_size: PixelSize | None,
+    grid_encoder: str | None,
+    grid_patch: int | None,
+    grid_tolerance: float | None,
     stride_px: int | None,
     output: Path,
     seed: int,
@@ -117,6 +122,7 @@ def generate(
     """
     from patchloom.pipelines.edit import open_edit
     from patchloom.pipelines.generate import size_of
+    from patchloom.pipelines.grids import Told
     from patchloom.pipelines.image_file import calibrate, estimate, generate_file
     from patchloom.pipelines.settings import Settings
     from patchloom.pipelines.workers import hire
@@ -130,7 +136,8 @@ def generate(
     how = Settings(seed, sampler, steps, guidance, null_every=null_every, recipe=recipe)
     settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap)
     with progress() as bar:
-        grid = _grid(loaded, grid_path, reference, region, slide_pixel_size, stride_px, bar("embed"))
+        told = Told(grid_encoder, slide_pixel_size, grid_patch, grid_tolerance)
+        grid = _grid(loaded, grid_path, reference, region, told, stride_px, bar("embed"))
         kept = (keep, region) if keep is not None and region is not None else None
         edit = open_edit(*kept) if kept is not None else None
         cost = estimate(loaded, grid, settings, only=only, edit=edit)
@@ -184,25 +191,27 @@ def _grid(
     path: Path | None,
     reference: Path | None,
     region: Box | None,
-    slide_pixel_size: PixelSize | None,
+    told: Told,
     stride_px: int | None,
     advance: Advance,
 ) -> EmbeddingGrid:
-    from patchloom.grids.file import read_grid
+    from patchloom.pipelines.grids import doubts, open_grid
     from patchloom.pipelines.reference import embed_reference
-    from patchloom.rasters.describe import doubts
+    from patchloom.rasters.describe import doubts as unstated
 
     if path is not None:
-        return read_grid(path)
+        grid = open_grid(pipeline, path, told)
+        note(doubts(pipeline, path, told))
+        return grid
     if reference is None:
         raise click.UsageError("say what the image should show: either --grid or --reference")
-    note(() if slide_pixel_size else doubts(reference))
+    note(() if told.slide_pixel_size else unstated(reference))
     return embed_reference(
         pipeline.record,
         pipeline.encoder(),
         reference,
         stride_px=stride_px,
-        slide_pixel_size=slide_pixel_size,
+        slide_pixel_size=told.slide_pixel_size,
         region=region,
         progress=advance,
     )

@@ -23,7 +23,8 @@ DATASET, PIPELINE = "dataset.json", "pipeline.json"
 def info(path: Path, as_json: bool) -> None:
     """Say what a slide, grid, dataset, pipeline or output is.
 
-    Prints size, pixel size, encoder and provenance, as far as the file states them.
+    Prints size, pixel size, encoder and provenance, as far as the file states them. Feature files of CLAM, TRIDENT and
+    STAMP are understood too.
     """
     emit(describe(path), as_json)
 
@@ -38,10 +39,15 @@ def describe(path: Path) -> dict[str, Any]:
 def _file(path: Path) -> dict[str, Any]:
     from patchloom.grids.file import describe as describe_grid
     from patchloom.grids.file import is_grid
+    from patchloom.grids.hdf5 import is_hdf5
     from patchloom.rasters import describe as describe_raster
 
     if is_grid(path):
         return describe_grid(path)
+    if is_hdf5(path):
+        from patchloom.grids.features import describe as describe_features
+
+        return describe_features(path)
     facts = describe_raster(path)
     return {"kind": "slide" if facts["provenance"] is None else "output", **facts}
 

@@ -83,6 +83,30 @@ def pixel_size(what: str, *, required: bool = False, default: str | None = None)
     )
 
 
+grid_encoder = click.option(
+    "--grid-encoder",
+    metavar="NAME",
+    help="With a feature file (CLAM, TRIDENT, STAMP): the encoder that made it, which the file does not say.",
+)
+grid_patch = click.option(
+    "--grid-patch",
+    metavar="PX",
+    type=click.IntRange(1),
+    help="With a CLAM file that does not say it: side of a patch in level-0 pixels.",
+)
+grid_tolerance = click.option(
+    "--grid-tolerance",
+    metavar="SHARE",
+    type=click.FloatRange(0, 0.5),
+    help="With a feature file: how far a patch may lie off the lattice, in strides; default: 0.01.",
+)
+
+
+def feature_file(command: Command) -> Command:
+    """What a feature file given as `--grid` leaves out."""
+    return grid_encoder(grid_patch(grid_tolerance(command)))
+
+
 def output(what: str) -> Callable[[Command], Command]:
     """The required `-o`; `what` says what is written there."""
     return click.option("-o", "--output", type=FILE, required=True, help=what)

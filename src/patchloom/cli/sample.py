@@ -10,6 +10,7 @@ import click
 from patchloom.cli import options
 from patchloom.cli.output import emit, note
 from patchloom.errors import InputError
+from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
     from patchloom.grids.grid import EmbeddingGrid
@@ -33,7 +34,15 @@ def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 @click.command()
 @click.argument("pipeline")
-@click.option("--grid", "grid_path", type=options.FILE, required=True, help="The embedding grid to take cells from.")
+@click.option(
+    "--grid",
+    "grid_path",
+    type=options.FILE,
+    required=True,
+    help="The embedding grid, or feature file, to take cells from.",
+)
+@options.slide_pixel_size
+@options.feature_file
 @options.output("The contact sheet to write, a .png.")
 @click.option("--count", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row.")
 @click.option(
@@ -53,6 +62,10 @@ def sample(
     pipeline: str,
     *,
     grid_path: Path,
+    slide_pixel_size: PixelSize | None,
+    grid_encoder: str | None,
+    grid_patch: int | None,
+    grid_tolerance: float | None,
     output: Path,
     count: int,
     cells: list[Cell],
@@ -71,8 +84,8 @@ def sample(
 
     Without --cell, cells are drawn by the seed. PIPELINE is a folder, or the name of one that comes with Patchloom.
     """
-    from patchloom.grids.file import read_grid
     from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.grids import Told, doubts, open_grid
     from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.sample import pick_cells
     from patchloom.pipelines.settings import Settings
@@ -81,9 +94,9 @@ def sample(
         raise click.UsageError("--variations and --between are two different sheets; give one of them")
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    grid = read_grid(grid_path)
-    loaded.check(grid, f"`{grid_path}`")
-    note(loaded.doubts)
+    told = Told(grid_encoder, slide_pixel_size, grid_patch, grid_tolerance)
+    grid = open_grid(loaded, grid_path, told)
+    note([*loaded.doubts, *doubts(loaded, grid_path, told)])
     wanted = 1 if variations else 2 if between else count
     chosen = cells or pick_cells(grid, wanted, seed)
     if (variations or between) and len(chosen) != wanted:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from patchloom.errors import FormatError, InputError
 from patchloom.geometry import PixelSize
+from patchloom.grids import layouts
 from patchloom.grids.feature_records import LAYOUTS
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.grids.hdf5 import FeatureFile, need_h5py, read_hdf5
+from patchloom.grids.hdf5 import FeatureFile, need_h5py, read_facts, read_hdf5
 from patchloom.grids.layouts import Layout, Patches, patches_of, recorded_reference, unknown_encoder
 from patchloom.grids.placement import Placement, place
 from patchloom.grids.reference import Reference
@@ -60,6 +61,15 @@ def read_features(
             tolerance=tolerance,
             max_bytes=max_bytes,
         )
+    except InputError as error:
+        raise type(error)(f"`{path}`: {error}") from None
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a feature file is, as plain values, from its header alone. Raises as `read_features` does."""
+    facts = read_facts(Path(path))
+    try:
+        return layouts.describe(facts)
     except InputError as error:
         raise type(error)(f"`{path}`: {error}") from None
 

@@ -16,6 +16,7 @@ from patchloom import records
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.grids.content import DTYPES, FORMAT, VERSION, GridHeader, content, size
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.grids.hdf5 import is_hdf5
 from patchloom.grids.whole import whole_file
 
 _MAX_HEADER = 1 << 24
@@ -136,6 +137,8 @@ def _opening(path: Path) -> tuple[dict[str, Any], int]:
             text = file.read(min(length, _MAX_HEADER))
     except (FileNotFoundError, IsADirectoryError):
         raise MissingError(f"there is no grid file `{path}`") from None
+    if is_hdf5(path):
+        raise FormatError(f"`{path}` is a feature file in HDF5, and a grid of Patchloom's own is wanted here")
     if not 0 < length <= _MAX_HEADER or len(text) != length:
         raise FormatError(f"`{path}` is not a grid: it does not begin as a safetensors file does, or is cut short")
     try:

@@ -20,6 +20,7 @@ from patchloom.errors import DependencyError, FormatError, MissingError
 
 Attribute = int | float | str | list[float]
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SCRIPT = Path(__file__).with_name("hdf5_reader.py")
 # No filter plugins from wherever the system keeps them; no locks, which some network disks refuse.
 _ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "FALSE"}
@@ -35,6 +36,16 @@ class FeatureFile:
     attributes: dict[str, Attribute]  # of the file, of the features and of the coordinates, together
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureFacts:
+    """A feature file's header: the length of everything, and nothing else."""
+
+    name: Literal["features", "feats"]  # of the dataset
+    shape: tuple[int, int]  # patches, dim
+    dtype: str  # of the features
+    attributes: dict[str, Attribute]
+
+
 def need_h5py() -> None:
     """Raise DependencyError where h5py is not installed."""
     if importlib.util.find_spec("h5py") is None:
@@ -48,7 +59,27 @@ def read_hdf5(path: Path, *, timeout_s: float, max_bytes: int) -> FeatureFile:
         raise MissingError(f"there is no feature file `{path}`")
     with tempfile.TemporaryDirectory(prefix="patchloom-features-") as folder:
         _run(path, folder, timeout_s, max_bytes)
-        return _collect(path, Path(folder))
+        told = _told(path, Path(folder))
+        features, coords = (_array(Path(folder) / name, part) for name, part in _parts(told))
+        return FeatureFile(told.name, features, coords, told.attributes)
+
+
+def read_facts(path: Path, *, timeout_s: float = 60.0) -> FeatureFacts:
+    """What a feature file says of itself, without its arrays. Raises as `read_hdf5` does."""
+    need_h5py()
+    with tempfile.TemporaryDirectory(prefix="patchloom-features-") as folder:
+        _run(path, folder, timeout_s, 0)
+        told = _told(path, Path(folder))
+    return FeatureFacts(told.name, told.features.shape, told.features.dtype, told.attributes)
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SIGNATURE)) == _SIGNATURE
+    except OSError:
+        return False
 
 
 def _run(path: Path, folder: str, timeout_s: float, max_bytes: int) -> None:
@@ -84,13 +115,11 @@ class _Result:
     attributes: dict[str, Any]
 
 
-def _collect(path: Path, folder: Path) -> FeatureFile:
+def _told(path: Path, folder: Path) -> _Result:
     told = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     if "error" in told:
         raise FormatError(f"`{path}`: {told['error']}")
-    result = records.load(_Result, told, f"`{path}`")
-    features, coords = (_array(folder / name, part) for name, part in _parts(result))
-    return FeatureFile(result.name, features, coords, result.attributes)
+    return records.load(_Result, told, f"`{path}`")
 
 
 def _parts(result: _Result) -> list[tuple[str, _Part]]:

@@ -2,7 +2,8 @@
 
 HDF5's parser has memory bugs that a crafted file can reach; here they cost a child process. The script takes
 PATH FOLDER MAX_BYTES and leaves in FOLDER `features` and `coords` (raw bytes) and `result.json`, which holds their
-shapes, dtypes and the known attributes, or `error`. What else the file holds is not looked at.
+shapes, dtypes and the known attributes, or `error`. What else the file holds is not looked at. With MAX_BYTES 0 no
+array is read.
 """
 
 from __future__ import annotations
@@ -84,9 +85,11 @@ def _read(path: str, out: Path, max_bytes: int) -> dict[str, Any]:
             )
         features, coords = _dataset(h5py, file, names[0]), _dataset(h5py, file, COORDS)
         parts = {"features": _shape("features", features), "coords": _shape("coords", coords)}
-        _check_sizes(parts, features, coords, max_bytes)
-        _copy(features, out / "features", parts["features"])
-        _copy(coords, out / "coords", parts["coords"])
+        _check_counts(parts)
+        if max_bytes:
+            _check_sizes(features, coords, max_bytes)
+            _copy(features, out / "features", parts["features"])
+            _copy(coords, out / "coords", parts["coords"])
         attributes = _attributes(file.attrs) | _attributes(features.attrs) | _attributes(coords.attrs)
         return {"name": names[0], **parts, "attributes": attributes}
 
@@ -115,12 +118,15 @@ def _shape(kind: str, data: Any) -> dict[str, Any]:
     return {"dtype": data.dtype.name, "shape": shape}
 
 
-def _check_sizes(parts: dict[str, dict[str, Any]], features: Any, coords: Any, max_bytes: int) -> None:
+def _check_counts(parts: dict[str, dict[str, Any]]) -> None:
     counts = [part["shape"][0] for part in parts.values()]
     if counts[0] != counts[1]:
         raise RefusedError(f"it holds {counts[0]} features but {counts[1]} coordinates")
     if 0 in parts["features"]["shape"]:
         raise RefusedError("it holds no patch")
+
+
+def _check_sizes(features: Any, coords: Any, max_bytes: int) -> None:
     for data in (features, coords):
         if math.prod(data.shape) * data.dtype.itemsize > max_bytes:
             raise RefusedError(

@@ -11,15 +11,18 @@ None but STAMP says how long a pixel is: TRIDENT's magnifications are rounded cl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from patchloom.errors import FormatError, InputError
 from patchloom.geometry import PixelSize
-from patchloom.grids.hdf5 import Attribute, FeatureFile
+from patchloom.grids.hdf5 import Attribute, FeatureFacts, FeatureFile
 from patchloom.grids.reference import Reference
 from patchloom.grids.spec import EncoderSpec
 
 Layout = Literal["clam", "trident", "stamp"]
+
+Told: TypeAlias = FeatureFile | FeatureFacts
+"""A whole file, or its header: the attributes are the same."""
 
 UNKNOWN = "unknown"
 _UM = 1e-6
@@ -49,21 +52,48 @@ class Patches:
         return None if self.stride_px is None else self.stride_px * self.scale
 
 
-def patches_of(file: FeatureFile, pixel_size: PixelSize | None, patch_px: int | None) -> Patches:
-    """Which layout a file has, and how its patches are counted. Raises InputError for what must be told."""
+def describe(file: FeatureFacts) -> dict[str, Any]:
+    """What a feature file's header says, as plain values; None where it does not."""
+    layout = layout_of(file)
+    stamp = _stamp(file) if layout == "stamp" else None
+    attributes = file.attributes
+    size = stamp.unit_m * stamp.scale if stamp else None
+    return {
+        "kind": "features",
+        "layout": layout,
+        "patches": file.shape[0],
+        "dim": file.shape[1],
+        "dtype": file.dtype,
+        "patch_px": stamp.side_px if stamp else attributes.get("patch_size"),
+        "patch_level0_px": attributes.get("patch_size_level0"),
+        "overlap_px": attributes.get("overlap"),
+        "pixel_size_m": size,
+        "encoder": attributes.get("extractor"),
+        "slide": attributes.get("name"),
+    }
+
+
+def layout_of(file: Told) -> Layout:
+    """Whose layout a file has."""
     if file.name == "feats":
+        return "stamp"
+    return "trident" if "patch_size_level0" in file.attributes else "clam"
+
+
+def patches_of(file: Told, pixel_size: PixelSize | None, patch_px: int | None) -> Patches:
+    """Which layout a file has, and how its patches are counted. Raises InputError for what must be told."""
+    layout = layout_of(file)
+    if layout == "stamp":
         return _stamp(file)
     if pixel_size is None:
         raise InputError(
-            "CLAM and TRIDENT files do not record the slide's pixel size; say that of its level 0, "
-            "such as pixel_size=PixelSize.parse('0.2527um')"
+            "CLAM and TRIDENT files do not record the slide's pixel size; say that of its level 0, such as "
+            "--slide-pixel-size 0.2527um (in Python: pixel_size=PixelSize.parse('0.2527um'))"
         )
-    if "patch_size_level0" in file.attributes:
-        return _trident(file, pixel_size)
-    return _clam(file, pixel_size, patch_px)
+    return _trident(file, pixel_size) if layout == "trident" else _clam(file, pixel_size, patch_px)
 
 
-def _trident(file: FeatureFile, pixel_size: PixelSize) -> Patches:
+def _trident(file: Told, pixel_size: PixelSize) -> Patches:
     side_px, stride_px = _whole(_number(file, "patch_size"), "patch_size"), None
     if "overlap" in file.attributes:
         stride_px = side_px - _whole(_real(file, "overlap"), "overlap")
@@ -72,10 +102,13 @@ def _trident(file: FeatureFile, pixel_size: PixelSize) -> Patches:
     return Patches("trident", pixel_size.metres, _number(file, "patch_size_level0"), side_px, stride_px)
 
 
-def _clam(file: FeatureFile, pixel_size: PixelSize, patch_px: int | None) -> Patches:
+def _clam(file: Told, pixel_size: PixelSize, patch_px: int | None) -> Patches:
     if "patch_size" not in file.attributes:
         if patch_px is None:
-            raise InputError("this CLAM file does not say how large a patch is; say it in level-0 pixels: patch_px=256")
+            raise InputError(
+                "this CLAM file does not say how large a patch is; say it in level-0 pixels, such as --grid-patch 256 "
+                "(in Python: patch_px=256)"
+            )
         return Patches("clam", pixel_size.metres, float(patch_px), patch_px)
     side_px = _number(file, "patch_size")
     down = _number(file, "downsample") if "downsample" in file.attributes else 1.0
@@ -89,7 +122,7 @@ def _clam(file: FeatureFile, pixel_size: PixelSize, patch_px: int | None) -> Pat
     return Patches("clam", pixel_size.metres, side_px * down, _whole(side_px, "patch_size"))
 
 
-def _stamp(file: FeatureFile) -> Patches:
+def _stamp(file: Told) -> Patches:
     kind = file.attributes.get("feat_type", "tile")
     if kind != "tile":
         raise FormatError(f"it holds features of a whole {kind}, not of tiles")
@@ -108,7 +141,7 @@ def unknown_encoder(file: FeatureFile, input_px: int) -> EncoderSpec:
     return EncoderSpec(str(name), file.features.shape[1], input_px, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), UNKNOWN, UNKNOWN)
 
 
-def recorded_reference(file: FeatureFile, name: str, pixel_size: PixelSize | None) -> Reference | None:
+def recorded_reference(file: Told, name: str, pixel_size: PixelSize | None) -> Reference | None:
     """The slide, where the file records its level-0 extent, as newer TRIDENT does."""
     height, width = (_scalar(file, key, 0) for key in ("level0_height", "level0_width"))
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
@@ -116,7 +149,7 @@ def recorded_reference(file: FeatureFile, name: str, pixel_size: PixelSize | Non
     return Reference(str(file.attributes.get("name", name)), height, width, pixel_size)
 
 
-def _scalar(file: FeatureFile, name: str, default: Attribute | None = None) -> Attribute:
+def _scalar(file: Told, name: str, default: Attribute | None = None) -> Attribute:
     """An attribute; of a list of equal numbers (CLAM's downsample is one an axis) the number."""
     value = file.attributes.get(name, default)
     if value is None:
@@ -128,14 +161,14 @@ def _scalar(file: FeatureFile, name: str, default: Attribute | None = None) -> A
     return value
 
 
-def _real(file: FeatureFile, name: str) -> float:
+def _real(file: Told, name: str) -> float:
     value = _scalar(file, name)
     if isinstance(value, str | list):
         raise FormatError(f"the attribute `{name}` is {value!r}, expected a number")
     return float(value)
 
 
-def _number(file: FeatureFile, name: str) -> float:
+def _number(file: Told, name: str) -> float:
     value = _real(file, name)
     if value <= 0:
         raise FormatError(f"the attribute `{name}` is {value:g}, expected a positive number")

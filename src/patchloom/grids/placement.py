@@ -122,5 +122,6 @@ def _off_the_lattice(corners: Float, placement: Placement, allowed: float) -> st
     return (
         f"{len(wrong)} of {len(corners)} coordinates lie off the lattice with stride {placement.stride:g} through "
         f"(x, y) = ({x:g}, {y:g}), by up to {placement.off.max():g}: {named}{', ...' if len(wrong) > 3 else ''}. "
-        "CLAM starts a lattice anew at each piece of tissue: tolerance=0.5 moves every patch to its nearest cell"
+        "CLAM starts a lattice anew at each piece of tissue: --grid-tolerance 0.5 (in Python: tolerance=0.5) moves "
+        "every patch to its nearest cell"
     )
