@@ -25,13 +25,15 @@ TILE: dict[str, Any] = {
 
 def colours(height: int = HEIGHT, width: int = WIDTH) -> UInt8:
     """(height, width, 3), stained all over, so that every cell is tissue."""
-    return np.ascontiguousarray(picture(height, width).transpose(1, 2, 0) // 2 + 40)
+    pixels: UInt8 = picture(height, width).transpose(1, 2, 0) // 2 + 40
+    return np.ascontiguousarray(pixels)
 
 
 def halved(pixels: UInt8) -> UInt8:
     """The next level of a pyramid: means of 2 x 2."""
     height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
-    return pixels.reshape(height, 2, width, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    means: UInt8 = pixels.reshape(height, 2, width, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    return means
 
 
 def aperio(path: Path, told: str) -> None:
