@@ -25,14 +25,22 @@ class AutoencoderRecord:
     format: int
     convolutional: ConvolutionalShape
     kind: Literal["convolutional"] = "convolutional"  # files from before there were several kinds do not say it
+    latents: str | None = None  # digest of the autoencoder whose encoder this is, where only the decoder is its own
 
 
-def save_autoencoder(network: ConvolutionalAutoencoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the folder, its weights in a dtype (the latents' constants stay float32); each file appears whole."""
+def save_autoencoder(
+    network: ConvolutionalAutoencoder, folder: Path, dtype: torch.dtype = torch.float32, *, latents: str | None = None
+) -> None:
+    """Write the folder, its weights in a dtype (the latents' constants stay float32); each file appears whole.
+
+    `latents` is the digest of the autoencoder whose latents these are, bit by bit, where that is another one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights.write_tensors(weights.rounded(network, dtype), folder / WEIGHTS)
     part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(records.dump(AutoencoderRecord(FORMAT, network.shape)), indent=2) + "\n")
+    part.write_text(
+        json.dumps(records.dump(AutoencoderRecord(FORMAT, network.shape, latents=latents)), indent=2) + "\n"
+    )
     part.replace(folder / RECORD)
 
 
@@ -48,5 +56,8 @@ def load_autoencoder(folder: Path) -> ConvolutionalAutoencoder:
 
 
 def digest(folder: Path) -> str:
-    """The digest of the folder's weights: which latents are comparable."""
-    return weights.digest(folder / WEIGHTS)
+    """Which latents are comparable: the digest of the weights, or of those that the encoder was taken from.
+
+    Raises MissingError or FormatError.
+    """
+    return records.read_json(AutoencoderRecord, folder / RECORD).latents or weights.digest(folder / WEIGHTS)

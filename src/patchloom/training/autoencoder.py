@@ -1,4 +1,4 @@
-"""Training the first stage: absolute difference, difference of edges, and latents that bear noise and halving."""
+"""Training the first stage: pictures held to their losses, and latents that bear noise and halving."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, as_float
-from patchloom.autoencoders.files import save_autoencoder
-from patchloom.errors import InputError
+from patchloom.autoencoders.files import digest, load_autoencoder, save_autoencoder
+from patchloom.errors import InputError, MismatchError
+from patchloom.training.autoencoder_losses import Criterion
 from patchloom.training.config import AutoencoderTraining
 from patchloom.training.dataset import Dataset
+from patchloom.training.discriminator import Adversaries, PatchDiscriminator
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.planes import Planes
@@ -34,10 +36,16 @@ class AutoencoderTask:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        network = ConvolutionalAutoencoder(config.shape).to(device)
+        network = ConvolutionalAutoencoder(config.shape)
         if config.crop_px % (2 * network.factor):
             raise InputError(f"`crop_px` is {config.crop_px}, but must be a multiple of {2 * network.factor}")
-        self.module: nn.Module = channels_last(network)
+        if config.initial is not None:
+            _start(network, Path(config.initial))
+        self.decoder_only = config.parts == "decoder"
+        network.encoder.requires_grad_(not self.decoder_only)
+        whole = Adversaries(network, PatchDiscriminator()) if config.losses.adversarial else network
+        self.module: nn.Module = channels_last(whole.to(device))
+        self.criterion = Criterion(config.losses, device)
         self.pixels, self.plots = _pixels(dataset, config.crop_px, device)
         self.held_out = _validation(dataset, device)
         if compiled:
@@ -51,20 +59,23 @@ class AutoencoderTask:
         """The loss of one crop from each datum's plot."""
         crops = self._crops(index, draws)
         network = _network(self.module)
-        latents = _standardised_by_batch(network.raw_latents(crops))
+        latents = self._latents(network, crops)
         if draws.host.random() < self.config.equivariance:
             latents, crops = F.avg_pool2d(latents, 2), F.avg_pool2d(crops, 2)
         noise = torch.randn(latents.shape, generator=draws.device, device=latents.device)
         decoded = network.pixels(latents + self.config.latent_noise * noise).float()
-        absolute = (decoded - crops).abs().mean()
-        edges = _edge_difference(decoded, crops)
-        return absolute + self.config.gradient_weight * edges, {"absolute": absolute, "edges": edges}
+        discriminator = self.module.discriminator if isinstance(self.module, Adversaries) else None
+        return self.criterion(decoded, crops, draws, discriminator)
 
     @torch.no_grad()
     def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
-        """PSNR on validation crops, beside that of a bicubic reduction by the same factor, and a sheet of pairs."""
+        """PSNR on validation crops, beside that of a bicubic reduction by the same factor, and a sheet of pairs.
+
+        Where the perceptual loss is trained, also the distance that it lowers.
+        """
         network = _network(averaged)
-        measure_constants(network, self.pixels, crops=len(self.held_out))
+        if not self.decoder_only:
+            measure_constants(network, self.pixels, crops=len(self.held_out))
         decoded = network.decode(network.encode(self.held_out))
         small = F.interpolate(self.held_out.float(), scale_factor=1 / network.factor, mode="bicubic", antialias=True)
         bicubic = F.interpolate(small, size=self.held_out.shape[-2:], mode="bicubic").round().clamp(0, 255)
@@ -72,13 +83,31 @@ class AutoencoderTask:
             "val/psnr": _psnr(decoded, self.held_out),
             f"val/psnr_bicubic{network.factor}": _psnr(bicubic, self.held_out),
         }
+        if self.criterion.distance is not None:
+            apart = [
+                self.criterion.distance(as_float(a[None]), as_float(b[None]))
+                for a, b in zip(decoded, self.held_out, strict=True)
+            ]
+            figures["val/perceptual"] = float(torch.cat(apart).mean())
         return figures, {"val/pairs": _pairs(self.held_out[:_SHOWN], decoded[:_SHOWN])}
 
     def export(self, averaged: nn.Module, folder: Path) -> None:
-        """Write the averaged weights to `folder/autoencoder`, the constants measured on the training data."""
+        """Write the averaged weights to `folder/autoencoder`, the constants measured on the training data.
+
+        Where the decoder alone was trained, the encoder and the constants are those that it came with.
+        """
         network = _network(averaged)
-        measure_constants(network, self.pixels)
-        save_autoencoder(network, folder / "autoencoder", torch.bfloat16)
+        kept = digest(Path(self.config.initial)) if self.decoder_only and self.config.initial else None
+        if kept is None:
+            measure_constants(network, self.pixels)
+        exact = kept is None or _survives(network.encoder, torch.bfloat16)
+        save_autoencoder(network, folder / "autoencoder", torch.bfloat16 if exact else torch.float32, latents=kept)
+
+    def _latents(self, network: ConvolutionalAutoencoder, crops: Tensor) -> Tensor:
+        if not self.decoder_only:
+            return _standardised_by_batch(network.raw_latents(crops))
+        with torch.no_grad():
+            return network.standardised(network.raw_latents(crops).float())
 
     def _crops(self, index: Tensor, draws: Draws) -> Tensor:
         side = self.config.crop_px
@@ -113,7 +142,28 @@ def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: 
     network.deviation.copy_((squares / count - mean.square()).sqrt().clamp(min=_SPREAD))
 
 
+def variant(config: AutoencoderTraining) -> object:
+    """What makes a checkpoint another one beside shape and data; None for a whole autoencoder by itself."""
+    kept = digest(Path(config.initial)) if config.parts == "decoder" and config.initial else None
+    return [kept, bool(config.losses.adversarial)] if kept or config.losses.adversarial else None
+
+
+def _start(network: ConvolutionalAutoencoder, folder: Path) -> None:
+    """Give a network an autoencoder's weights and constants. Raises MismatchError where its shape is another one."""
+    first = load_autoencoder(folder)
+    if first.shape != network.shape:
+        raise MismatchError(f"`initial` is `{folder}`, of shape {first.shape}, but `shape` is {network.shape}: copy it")
+    network.load_state_dict(first.state_dict())
+
+
+def _survives(module: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a file in a dtype holds a module's weights bit by bit."""
+    return all(torch.equal(p, p.to(dtype).to(p.dtype)) for p in module.parameters())
+
+
 def _network(module: nn.Module) -> ConvolutionalAutoencoder:
+    if isinstance(module, Adversaries):
+        return module.autoencoder
     if not isinstance(module, ConvolutionalAutoencoder):
         raise TypeError(f"expected our autoencoder, found {type(module).__name__}")
     return module
@@ -137,11 +187,6 @@ def _standardised_by_batch(raw: Tensor) -> Tensor:
     raw = raw.float()
     mean, deviation = raw.mean((0, 2, 3)), raw.std((0, 2, 3)) + _SPREAD
     return (raw - mean[:, None, None]) / deviation[:, None, None]
-
-
-def _edge_difference(a: Tensor, b: Tensor) -> Tensor:
-    difference = a - b
-    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

@@ -12,6 +12,7 @@ from patchloom.diffusion.parametrisation import Parametrisation
 from patchloom.encoders.trained_network import TrainedShape
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.networks.unet import UNetShape
+from patchloom.training.autoencoder_losses import Losses
 from patchloom.training.encoder_views import Looks
 
 
@@ -55,7 +56,9 @@ class AutoencoderTraining:
     optimisation: Optimisation
     shape: ConvolutionalShape = field(default_factory=ConvolutionalShape)
     crop_px: int = 128
-    gradient_weight: float = 0.5  # of the difference of neighbours' differences, beside 1 for the absolute difference
+    initial: str | None = None  # folder of an autoencoder whose weights a new run starts from
+    parts: Literal["all", "decoder"] = "all"  # `decoder`: encoder and latents stay bit by bit those of `initial`
+    losses: Losses = field(default_factory=Losses)
     latent_noise: float = 0.1  # deviation of the noise that the decoder learns to withstand
     equivariance: float = 0.25  # share of steps in which a halved latent must decode to the halved picture
     seed: int = 0
@@ -64,6 +67,8 @@ class AutoencoderTraining:
     def __post_init__(self) -> None:
         _check_positive(self, "crop_px")
         _check_share("equivariance", self.equivariance)
+        if self.parts == "decoder" and self.initial is None:
+            raise InputError("`parts: decoder` trains on an autoencoder that is there: name its folder as `initial`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The random numbers of one step."""
+"""The random numbers of one step, and when it comes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Draws:
 
     device: torch.Generator
     host: random.Random
+    seen: int = 0  # samples before this step, over every process
 
     @classmethod
-    def seeded(cls, device: torch.device, *numbers: int) -> Draws:
+    def seeded(cls, device: torch.device, *numbers: int, seen: int = 0) -> Draws:
         """The draws that belong to these numbers, such as seed, step and rank."""
         seed = int.from_bytes(sha256(repr(numbers).encode()).digest()[:8]) >> 1
-        return cls(torch.Generator(device).manual_seed(seed), random.Random(seed))
+        return cls(torch.Generator(device).manual_seed(seed), random.Random(seed), seen)

@@ -155,7 +155,7 @@ class Run:
         device, dtype, rank = self.machine.device, self.machine.dtype, self.processes.rank
         share = self.plan.batch // self.processes.count
         index = order(len(self.task), self.seed, self.progress.seen, self.plan.batch, device)
-        draws = Draws.seeded(device, self.seed, self.progress.step, rank)
+        draws = Draws.seeded(device, self.seed, self.progress.step, rank, seen=self.progress.seen)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return self.task.loss(index[rank * share : (rank + 1) * share], draws)
 

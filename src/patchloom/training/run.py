@@ -7,7 +7,7 @@ from pathlib import Path
 from patchloom import records
 from patchloom.machine import choose_device, choose_dtype
 from patchloom.training import checkpoint, loop
-from patchloom.training.autoencoder import AutoencoderTask
+from patchloom.training.autoencoder import AutoencoderTask, variant
 from patchloom.training.checkpoint import Progress
 from patchloom.training.config import AutoencoderTraining, DenoiserTraining, EncoderTraining, Training
 from patchloom.training.dataset import Dataset, open_dataset
@@ -73,7 +73,7 @@ def _task(config: Training, dataset: Dataset, machine: loop.Machine) -> loop.Tas
 
 
 def _identity(config: Training, dataset: Dataset) -> str:
-    answer: object = None
+    answer: object = variant(config) if isinstance(config, AutoencoderTraining) else None
     if isinstance(config, DenoiserTraining):
         answer = records.dump(config.parametrisation)
     if isinstance(config, EncoderTraining):
