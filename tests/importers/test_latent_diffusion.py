@@ -22,6 +22,7 @@ from patchloom.importers.ldm_config import read_config
 from patchloom.importers.ldm_export import export_checkpoint
 from patchloom.importers.ldm_names import embedder_names, stage_names, to_theirs, unet_names
 from patchloom.networks.ldm_unet import LatentUNetShape
+from patchloom.networks.zoom import make_embedder
 
 pytestmark = needed
 State = dict[str, Tensor]
@@ -98,7 +99,7 @@ def test_every_name_of_the_released_models() -> None:
     """Names and shapes of the official classes at their official size, laid out without memory."""
     released = json.loads((FIXTURES / "released_keys.json").read_text())["common"]
     spec = read_config(FIXTURES / "tiny_ssl" / "configs" / "2023-11-01T12-00-00-project.yaml")
-    network, stage, _ = lay_out(replace(spec, unet=LatentUNetShape(), first_stage=FirstStageShape(codes=8192)))
+    network, stage = lay_out(replace(spec, unet=LatentUNetShape(), first_stage=FirstStageShape(codes=8192)))
     ours = to_theirs(network, unet_names(network), "model.diffusion_model")
     ours |= to_theirs(stage, stage_names(stage), "first_stage_model")
     assert {name: list(value.shape) for name, value in ours.items()} == released
@@ -152,7 +153,7 @@ def test_kl_first_stages_and_heads_by_width(copy: Path, tmp_path: Path) -> None:
     config = next(configured(copy, other).glob("configs/*-project.yaml"))
     spec = read_config(config)
     assert (spec.unet.head_width, spec.unet.blocks, spec.first_stage.attention) == (8, (2, 2, 2), (4,))
-    parts = lay_out(spec)
+    parts = (*lay_out(spec), make_embedder(spec.embedder))
     state = {"scale_factor": torch.tensor(0.5)}
     tables = unet_names(parts[0]), stage_names(parts[1]), embedder_names(parts[2])
     prefixes = "model.diffusion_model", "first_stage_model", "cond_stage_model"

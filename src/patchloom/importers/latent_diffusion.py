@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from patchloom.diffusion.levels import ddpm_betas
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.errors import FormatError, MissingError
 from patchloom.importers.checkpoint import Checkpoint, check_fit, listed, read_checkpoint
-from patchloom.importers.ldm_config import LatentDiffusionSpec, find_config, read_config
+from patchloom.importers.ldm_config import LatentDiffusionSpec, ModelSpec, find_config, read_config
 from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to_ours, to_theirs, unet_names
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
@@ -27,8 +28,10 @@ from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.networks.zoom import make_embedder
 from patchloom.weights import load_exactly
 
+E = TypeVar("E")
 UNET, STAGE, EMBEDDER, EMA = "model.diffusion_model", "first_stage_model", "cond_stage_model", "model_ema"
 _PASSENGERS = ("inception.", "loss.", f"{STAGE}.loss.", f"{EMA}.")
+_NUMBERS = ".position_ids"  # 0, 1, 2, ..., as transformers once kept them
 _TABLE = {  # what the beta table was made into, once, for speed
     "betas",
     "alphas_cumprod",
@@ -119,27 +122,50 @@ def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | N
 
     Raises FormatError where they do not fit one another.
     """
+    with torch.device("meta"):
+        embedder = make_embedder(spec.embedder)
+    fitted = fit(spec, embedder, embedder_names(embedder), checkpoint, ema=ema)
+    return LatentDiffusion(fitted.spec, fitted.network, fitted.autoencoder, embedder, fitted.passengers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted(Generic[E]):
+    """The networks of a checkpoint, filled, and what it held beside them."""
+
+    spec: ModelSpec[E]
+    network: LatentUNet
+    autoencoder: FirstStage
+    passengers: tuple[str, ...]
+
+
+def fit(
+    spec: ModelSpec[E], told: nn.Module, names: Table, checkpoint: Checkpoint, *, ema: bool | None = None
+) -> Fitted[E]:
+    """The networks of a spec with a checkpoint's weights; `told`, laid out without memory, is filled beside them.
+
+    Raises FormatError where spec and weights do not fit one another.
+    """
     tensors = dict(checkpoint.tensors)
     _check_table(spec, tensors.get("betas"), checkpoint.path)
     spec = _scaled(spec, tensors, checkpoint.path)
-    network, stage, embedder = lay_out(spec)
-    tables = unet_names(network), stage_names(stage), embedder_names(embedder)
+    network, stage = lay_out(spec)
+    tables = unet_names(network), stage_names(stage), names
     spec = replace(spec, ema=spec.ema if ema is None else ema)
     if spec.ema:
         tensors |= _averaged(to_theirs(network, tables[0], UNET), tensors, checkpoint.path)
-    parts = list(zip((network, stage, embedder), tables, (UNET, STAGE, EMBEDDER), strict=True))
+    parts = list(zip((network, stage, told), tables, (UNET, STAGE, EMBEDDER), strict=True))
     expected = {name: value for part in parts for name, value in to_theirs(*part).items()}
     passengers = [name for name in tensors if name not in expected and _is_passenger(name)]
     check_fit(expected, {name: tensors[name] for name in tensors if name not in passengers}, checkpoint.path)
     for part, table, prefix in parts:
         _fill(part, table, {name: tensors[f"{prefix}.{name}"] for name in _below(prefix, expected)})
-    return LatentDiffusion(spec, network, stage, embedder, (*checkpoint.passengers, *_by_prefix(passengers)))
+    return Fitted(spec, network, stage, (*checkpoint.passengers, *_by_prefix(passengers)))
 
 
-def lay_out(spec: LatentDiffusionSpec) -> tuple[LatentUNet, FirstStage, TokenEmbedder]:
+def lay_out(spec: ModelSpec[Any]) -> tuple[LatentUNet, FirstStage]:
     """The networks of a spec without memory for their weights."""
     with torch.device("meta"):
-        return LatentUNet(spec.unet), FirstStage(spec.first_stage), make_embedder(spec.embedder)
+        return LatentUNet(spec.unet), FirstStage(spec.first_stage)
 
 
 def export_state(model: LatentDiffusion) -> dict[str, Tensor]:
@@ -175,7 +201,7 @@ def _averaged(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], pat
     return {name: tensors[place] for place, name in places.items()}
 
 
-def _check_table(spec: LatentDiffusionSpec, betas: Tensor | None, path: Path) -> None:
+def _check_table(spec: ModelSpec[Any], betas: Tensor | None, path: Path) -> None:
     label = spec.parametrisation.label
     wanted = torch.from_numpy(ddpm_betas(label.steps, label.beta_first, label.beta_last))
     if betas is not None and (betas.shape != wanted.shape or not torch.allclose(betas.double(), wanted, rtol=1e-3)):
@@ -185,7 +211,7 @@ def _check_table(spec: LatentDiffusionSpec, betas: Tensor | None, path: Path) ->
         )
 
 
-def _scaled(spec: LatentDiffusionSpec, tensors: dict[str, Tensor], path: Path) -> LatentDiffusionSpec:
+def _scaled(spec: ModelSpec[E], tensors: dict[str, Tensor], path: Path) -> ModelSpec[E]:
     """The spec with the scale of latents that lies among the weights, where its config says so."""
     if not spec.scale_in_weights:
         return spec
@@ -196,12 +222,13 @@ def _scaled(spec: LatentDiffusionSpec, tensors: dict[str, Tensor], path: Path) -
 
 
 def _is_passenger(name: str) -> bool:
-    return name in _TABLE or name.startswith(_PASSENGERS)
+    return name in _TABLE or name.startswith(_PASSENGERS) or name.endswith(_NUMBERS)
 
 
 def _by_prefix(names: list[str]) -> list[str]:
     """One name for those that are of a kind."""
-    found = (next((prefix for prefix in _PASSENGERS if name.startswith(prefix)), "beta table") for name in names)
+    ends = {name: name.rpartition(".")[2] for name in names if name.endswith(_NUMBERS)}
+    found = (next((p for p in _PASSENGERS if name.startswith(p)), ends.get(name, "beta table")) for name in names)
     return list(dict.fromkeys(found))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt, log2
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from patchloom import records
 from patchloom.autoencoders.ldm_first_stage import FirstStageShape
@@ -21,20 +21,28 @@ from patchloom.networks.ldm_unet import LatentUNetShape
 from patchloom.networks.zoom import ZoomShape
 
 T = TypeVar("T")
+E = TypeVar("E")
+Row: TypeAlias = tuple[type[Any], Callable[[Any], T]]
+"""The parameters that a class takes in a config, and the shape that is made of them."""
+
 _LONGEST = 1 << 20  # bytes of a config
 
 
 @dataclass(frozen=True, slots=True)
-class LatentDiffusionSpec:
+class ModelSpec(Generic[E]):
     """Everything that a config says about a model and that matters once it is trained."""
 
     unet: LatentUNetShape
     first_stage: FirstStageShape
-    embedder: EmbedderShape
+    embedder: E  # the shape of what makes the tokens
     parametrisation: Parametrisation
     patch_px: int  # side of the images that it was trained on
     ema: bool  # whether averaged weights were kept
     scale_in_weights: bool = False  # latents are scaled by a number that lies among the weights
+
+
+LatentDiffusionSpec: TypeAlias = ModelSpec[EmbedderShape]
+"""Of a model that is told embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,11 @@ class _Zoom:
 
 def read_config(path: Path) -> LatentDiffusionSpec:
     """Read `*-project.yaml`. Raises MissingError, or FormatError naming the class, key or value that is refused."""
+    return read_model(path, _EMBEDDERS)
+
+
+def read_model(path: Path, told: Mapping[str, Row[E]]) -> ModelSpec[E]:
+    """Read `*-project.yaml` of a model whose conditioning stage is one of the classes `told`; raises the same."""
     if path.is_file() and path.stat().st_size > _LONGEST:
         raise FormatError(f"`{path}` is {path.stat().st_size} bytes long, which no config is")
     try:
@@ -201,7 +214,7 @@ def read_config(path: Path) -> LatentDiffusionSpec:
     except RecursionError:
         raise FormatError(f"`{path}` nests deeper than a config does") from None
     try:
-        return _spec(project.model, str(path))
+        return _spec(project.model, told, str(path))
     except FormatError:
         raise
     except InputError as error:
@@ -222,18 +235,18 @@ def find_config(folder: Path) -> Path:
     raise MissingError(f"there is no config in `{folder}` (configs/*-project.yaml, or *.yaml); name it with --config")
 
 
-def _spec(model: _Target, where: str) -> LatentDiffusionSpec:
+def _spec(model: _Target, told: Mapping[str, Row[E]], where: str) -> ModelSpec[E]:
     place = f"{where}: model"
     kind = _class(model, {"ldm.models.diffusion.ddpm.LatentDiffusion": _LatentDiffusion}, place)
     own = records.load(kind, model.params, f"{place}.params")
     unet = _built(own.unet_config, _UNETS, f"{place}.params.unet_config")
     stage = _built(own.first_stage_config, _STAGES, f"{place}.params.first_stage_config")
     stage = records.load(FirstStageShape, records.dump(stage) | {"scale": own.scale_factor}, where)
-    embedder = _built(own.cond_stage_config, _EMBEDDERS, f"{place}.params.cond_stage_config")
+    embedder = _built(own.cond_stage_config, told, f"{place}.params.cond_stage_config")
     _check(own, unet, stage, embedder)
     label = NoiseLabel("ddpm", own.timesteps, own.linear_start, own.linear_end)
     factor = 2 ** (len(stage.multipliers) - 1)
-    return LatentDiffusionSpec(
+    return ModelSpec(
         unet=unet,
         first_stage=stage,
         embedder=embedder,
@@ -244,7 +257,7 @@ def _spec(model: _Target, where: str) -> LatentDiffusionSpec:
     )
 
 
-def _check(own: _LatentDiffusion, unet: LatentUNetShape, stage: FirstStageShape, embedder: EmbedderShape) -> None:
+def _check(own: _LatentDiffusion, unet: LatentUNetShape, stage: FirstStageShape, embedder: Any) -> None:
     if not unet.channels == stage.channels == own.channels:
         raise InputError(
             f"the U-Net makes {unet.channels} channels, the first stage has {stage.channels}, the model says "
@@ -335,25 +348,32 @@ def _zoom(own: _Zoom) -> ZoomShape:
     )
 
 
-_Row = tuple[type[Any], Callable[[Any], T]]
-_UNETS: Mapping[str, _Row[LatentUNetShape]] = {"ldm.modules.diffusionmodules.openaimodel.UNetModel": (_UNet, _unet)}
-_STAGES: Mapping[str, _Row[FirstStageShape]] = {
+_UNETS: Mapping[str, Row[LatentUNetShape]] = {"ldm.modules.diffusionmodules.openaimodel.UNetModel": (_UNet, _unet)}
+_STAGES: Mapping[str, Row[FirstStageShape]] = {
     "ldm.models.autoencoder.VQModelInterface": (_VQ, _vq),
     "ldm.models.autoencoder.AutoencoderKL": (_KL, _kl),
 }
-_EMBEDDERS: Mapping[str, _Row[EmbedderShape]] = {
+_EMBEDDERS: Mapping[str, Row[EmbedderShape]] = {
     "ldm.modules.encoders.modules.PatchEmbedder": (_Patch, _patch),
     "ldm.modules.encoders.modules.SSLEmbedder": (_PatchAndRegion, _patch_and_region),
     "ldm.modules.encoders.modules.EmbeddingViT2_5": (_Zoom, _zoom),
 }
 
 
+_TOLD_OTHERWISE = ("ldm.modules.encoders.modules.ClassEmbedder", "ldm.modules.encoders.modules.FrozenCLIPEmbedder")
+
+
 def _class(target: _Target, known: Mapping[str, T], where: str) -> T:
+    if target.target in _TOLD_OTHERWISE and target.target not in known:
+        raise FormatError(
+            f"{where}: class `{target.target}` makes a model that is told a class or a text; no grid describes its "
+            "images, so it is no pipeline: run it from Python, `patchloom.importers.path_ldm.import_told`"
+        )
     if target.target not in known:
         raise FormatError(f"{where}: class `{target.target}` is not run here; known are {', '.join(known)}")
     return known[target.target]
 
 
-def _built(target: _Target, known: Mapping[str, _Row[T]], where: str) -> T:
+def _built(target: _Target, known: Mapping[str, Row[T]], where: str) -> T:
     kind, make = _class(target, known, where)
     return make(records.load(kind, target.params, f"{where}.params"))

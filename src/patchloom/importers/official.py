@@ -12,23 +12,51 @@ A folder that `patchloom import` wrote runs either by `patchloom generate`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
+from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.levels import ddpm_uniform
 from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages, start_deviation
+from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.diffusion.samplers import dpmpp_2m
 from patchloom.diffusion.windows import Scene
 from patchloom.fields.field import Field
 from patchloom.fields.noise import Noise
 from patchloom.fields.views import Scaled
 from patchloom.geometry import Frame
-from patchloom.importers.latent_diffusion import LatentDiffusion
+from patchloom.importers.ldm_config import ModelSpec
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run
 from patchloom.networks.ldm_tokens import TokenCondition
+from patchloom.networks.ldm_unet import LatentUNet
+
+
+class Model(Protocol):
+    """A model of the official layout, whatever it is told by."""
+
+    @property
+    def spec(self) -> ModelSpec[Any]:
+        """What its config says."""
+        ...
+
+    @property
+    def network(self) -> LatentUNet:
+        """What predicts the noise."""
+        ...
+
+    @property
+    def autoencoder(self) -> FirstStage:
+        """Pixels to latents and back."""
+        ...
+
+    @property
+    def denoiser(self) -> Preconditioned[TokenCondition]:
+        """Expected clean latents."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +72,7 @@ class How:
 
 
 def official_run(
-    model: LatentDiffusion,
+    model: Model,
     scene: Scene[TokenCondition],
     canvas: tuple[int, int],
     how: How | None = None,
@@ -76,7 +104,7 @@ def official_run(
 
 
 def default_run(
-    model: LatentDiffusion, scene: Scene[TokenCondition], canvas: tuple[int, int], how: How | None = None
+    model: Model, scene: Scene[TokenCondition], canvas: tuple[int, int], how: How | None = None
 ) -> Run[TokenCondition]:
     """What Patchloom does with the same weights: 2M in 20 steps and a moving halo, over the levels of the table."""
     how = how or How()
@@ -95,14 +123,14 @@ def default_run(
     )
 
 
-def patch(model: LatentDiffusion) -> int:
+def patch(model: Model) -> int:
     """Side in latents of the windows that the model was trained on."""
     return model.spec.patch_px // model.autoencoder.factor
 
 
-def _frame(model: LatentDiffusion, canvas: tuple[int, int]) -> Frame:
+def _frame(model: Model, canvas: tuple[int, int]) -> Frame:
     return Frame(*canvas, model.spec.unet.channels, "float32")
 
 
-def _device(model: LatentDiffusion) -> torch.device:
+def _device(model: Model) -> torch.device:
     return model.network.enter.weight.device
