@@ -105,7 +105,7 @@ def test_two_parts_share_their_places_and_one_mask(texted: Path) -> None:
     model, given = clip(), words([14, 9], 14)
     body = getattr(model, "text_model", model)
     with torch.no_grad():
-        rows = torch.cat([body.embeddings(half) for half in given.ids.unflatten(1, (2, 7)).unbind(1)], dim=1)
+        rows = torch.cat([body.embeddings(half) for half in (given.ids[:, :7], given.ids[:, 7:])], dim=1)
         seen = torch.ones(14, 14, dtype=torch.bool).tril() & given.known[:, None, None, :]
         mask = torch.where(seen, 0.0, float("-inf"))
         for layer in body.encoder.layers:

@@ -116,10 +116,11 @@ class _Block(nn.Module):
     def forward(self, rows: Tensor, seen: Tensor) -> Tensor:
         """(b, n, width) to the same; seen (b, 1, n, n) says which token looks at which."""
         own = self.norm(rows)
-        parts = (
-            layer(own).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        query, key, value = (self._split(layer(own)) for layer in (self.query, self.key, self.value))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         rows = rows + self.out(mixed.transpose(1, 2).flatten(2))
         inner = self.feed_in(self.feed_norm(rows))
         return rows + self.feed_out(inner * torch.sigmoid(1.702 * inner))  # type: ignore[no-any-return]  # CLIP's GELU
+
+    def _split(self, rows: Tensor) -> Tensor:
+        return rows.reshape(*rows.shape[:2], self.heads, -1).transpose(1, 2)
