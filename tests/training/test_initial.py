@@ -91,6 +91,7 @@ def test_what_is_not_there_is_refused(config: DenoiserTraining, tmp_path: Path) 
 def test_a_resumed_run_goes_on_and_does_not_start_again(config: DenoiserTraining, tmp_path: Path) -> None:
     train_config(config, CPU)
     left = load_denoiser(tmp_path / "run" / "denoiser")[1].state_dict()
+    (tmp_path / "first" / "denoiser.json").unlink()  # its start is not needed any more
     train_config(config, CPU, resume=True)  # nothing is left to see
     again = load_denoiser(tmp_path / "run" / "denoiser")[1].state_dict()
     assert all(torch.equal(value, left[name]) for name, value in again.items())

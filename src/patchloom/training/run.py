@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from patchloom import records
@@ -38,7 +39,7 @@ def train_config(
     """
     dataset = open_dataset(Path(config.data))
     return loop.train(
-        _task(config, dataset, machine),
+        _task(config, dataset, machine, resume),
         config.optimisation,
         config.upkeep,
         Path(config.output),
@@ -64,12 +65,18 @@ def outcome(config: Training, progress: Progress) -> dict[str, str | int | float
     }
 
 
-def _task(config: Training, dataset: Dataset, machine: loop.Machine) -> loop.Task:
+def _task(config: Training, dataset: Dataset, machine: loop.Machine, resume: bool) -> loop.Task:
     if isinstance(config, AutoencoderTraining):
         return AutoencoderTask(config, dataset, machine.device, compiled=machine.compile)
     if isinstance(config, EncoderTraining):
         return EncoderTask(config, dataset, machine.device, compiled=machine.compile)
-    return DenoiserTask(config, dataset, machine.device, compiled=machine.compile)
+    return DenoiserTask(_begun(config, resume), dataset, machine.device, compiled=machine.compile)
+
+
+def _begun(config: DenoiserTraining, resume: bool) -> DenoiserTraining:
+    """The config without the weights to start from where a checkpoint has the say: they may be gone by then."""
+    goes_on = resume and (Path(config.output) / checkpoint.NAME).exists()
+    return replace(config, initial=None, fresh=()) if goes_on else config
 
 
 def _identity(config: Training, dataset: Dataset) -> str:
