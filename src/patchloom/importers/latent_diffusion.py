@@ -87,7 +87,7 @@ def of_parts(
     parts: LatentDenoiser, stage: FirstStage, patch_px: int, *, averaged: bool = False, passengers: tuple[str, ...] = ()
 ) -> LatentDiffusion:
     """The model of a folder of ours again, to be exported: parts of `pipelines.imported.load_imported`."""
-    spec = LatentDiffusionSpec(
+    spec = ModelSpec(
         unet=parts.network.shape,
         first_stage=stage.shape,
         embedder=parts.embedder.shape,

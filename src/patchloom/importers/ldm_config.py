@@ -42,7 +42,7 @@ class ModelSpec(Generic[E]):
 
 
 LatentDiffusionSpec: TypeAlias = ModelSpec[EmbedderShape]
-"""Of a model that is told embeddings."""
+"""Of a model that is told embeddings; made as `ModelSpec(...)`."""
 
 
 @dataclass(frozen=True, slots=True)
