@@ -185,6 +185,9 @@ def test_an_autoencoder_beside_bicubic(pipeline: Path, picture: Path) -> None:
         found["reconstruction_psnr"] - found["bicubic_psnr"]
     )
     assert found["kernel"] > 0
+    assert found["bicubic_kernel"] > 0
+    for way in ("reconstruction", "bicubic"):
+        assert 0 < found[f"{way}_perceptual"] < 12  # three maps of unit vectors, each at most 2 apart
     odd = patchloom("evaluate", "reconstruction", pipeline, picture, "--crop", 20)
     assert (odd.exit_code, "crops of 20 px are not whole latents of 8 px" in odd.stderr) == (1, True)
 

@@ -168,6 +168,17 @@ def test_an_infinite_psnr_is_absent_and_its_ssim_is_not() -> None:
     assert over.estimate.value == pytest.approx(0.4)
 
 
+def test_a_perceptual_distance_stands_where_every_picture_has_one() -> None:
+    ours, theirs = [Fidelity(30, 0.9, 0.4), Fidelity(28, 0.8, 0.6)], [Fidelity(22, 0.6, 1.5), Fidelity(21, 0.5, 1.7)]
+    found = {entry.name: entry for entry in of_reconstruction(ours, theirs, (REAL,))}
+    over = found["reconstruction_perceptual_over_bicubic"]
+    assert isinstance(over, Figure)
+    assert over.estimate.value == pytest.approx(0.5 - 1.6)
+    assert "not LPIPS" in over.estimate.how
+    without = of_reconstruction(ours, [*theirs[:1], Fidelity(21, 0.5)], (REAL,))
+    assert not any("perceptual" in entry.name for entry in without)
+
+
 def test_what_holds_in_two_spaces_is_said_once() -> None:
     other = FeatureSpace("other", "sha256:" + "cd" * 32, 30, "none")
     entries = [Figure("frechet_axes", ESTIMATE, space, (REAL, MADE)) for space in (SPACE, other)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchloom.encoders.perceptual import MAPS
 from patchloom.evaluation.diversity import Diversity
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, FeatureSpace, Figure, Floor, Side
 from patchloom.evaluation.intervals import mean, paired_difference
@@ -19,6 +20,11 @@ from patchloom.evaluation.reconstruction import Fidelity
 from patchloom.evaluation.similarity import Cosines, Similarity
 
 SHUFFLED = "the same images against other cells of the same grid, all pairs"
+_FIDELITY = {
+    "psnr": "dB, mean over pictures",
+    "ssim": "mean over pictures, of the three colour channels",
+    "perceptual": f"mean over pictures of a distance, 0 is best: {MAPS}; it is not LPIPS",
+}
 NO_CEILING = "no reconstruction of the reference through the autoencoder was given"
 CEILING_BELOW = "the reconstruction is no nearer to its own cells than other images are"
 
@@ -72,8 +78,12 @@ def of_memorisation(found: Memorisation, space: FeatureSpace, sides: tuple[Side,
 def of_reconstruction(
     found: Sequence[Fidelity], baseline: Sequence[Fidelity], sides: tuple[Side, ...], *, groups: Groups | None = None
 ) -> tuple[Entry, ...]:
-    """Mean PSNR and SSIM over pictures, those of the bicubic baseline, and the paired differences."""
-    return tuple(entry for name in ("psnr", "ssim") for entry in _of_fidelity(name, found, baseline, sides, groups))
+    """Mean PSNR and SSIM over pictures, those of the bicubic baseline, and the paired differences.
+
+    The perceptual distance too, where every picture has one.
+    """
+    names = [name for name in _FIDELITY if all(getattr(one, name) is not None for one in (*found, *baseline))]
+    return tuple(entry for name in names for entry in _of_fidelity(name, found, baseline, sides, groups))
 
 
 def _of_fidelity(
@@ -84,7 +94,7 @@ def _of_fidelity(
     groups: Groups | None,
 ) -> list[Entry]:
     ours, theirs = (np.array([getattr(one, name) for one in some]) for some in (found, baseline))
-    how = "dB, mean over pictures" if name == "psnr" else "mean over pictures, of the three colour channels"
+    how = _FIDELITY[name]
     names = f"reconstruction_{name}", f"bicubic_{name}", f"reconstruction_{name}_over_bicubic"
     reason = "some pictures equal their reference exactly: their PSNR is infinite and has no mean"
     entries: list[Entry] = []

@@ -24,11 +24,12 @@ class Fidelity:
 
     psnr: float  # dB; infinite where the two are equal
     ssim: float
+    perceptual: float | None = None  # where a network looked at the pair, too
 
 
-def fidelity(reference: NDArray[Any], picture: NDArray[Any]) -> Fidelity:
-    """Both figures of uint8 (3, h, w) pictures."""
-    return Fidelity(psnr(reference, picture), ssim(reference, picture))
+def fidelity(reference: NDArray[Any], picture: NDArray[Any], perceptual: float | None = None) -> Fidelity:
+    """PSNR and SSIM of uint8 (3, h, w) pictures, beside the perceptual distance that a network found."""
+    return Fidelity(psnr(reference, picture), ssim(reference, picture), perceptual)
 
 
 def psnr(reference: NDArray[Any], picture: NDArray[Any]) -> float:

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from patchloom.autoencoders.convolutional import as_float
 from patchloom.encoders.encoder import Encoder
+from patchloom.encoders.perceptual import PerceptualDistance
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.comparison import Effort, compare
 from patchloom.evaluation.entries import of_reconstruction
 from patchloom.evaluation.estimates import Entry, Side
-from patchloom.evaluation.features import features
-from patchloom.evaluation.patches import UInt8, from_arrays
+from patchloom.evaluation.features import Features, features
+from patchloom.evaluation.patches import Patches, UInt8, from_arrays
 from patchloom.evaluation.reconstruction import Fidelity, bicubic_baseline, fidelity
 from patchloom.evaluation.report import Report, report
 from patchloom.pipelines.evaluate import EFFORT, Advance, Bars, silent
@@ -34,10 +36,10 @@ def reconstruction(
     effort: Effort = EFFORT,
     bars: Bars = silent,
 ) -> Report:
-    """PSNR and SSIM of crops through the pipeline's autoencoder beside bicubic of the same reduction.
+    """PSNR, SSIM and perceptual distance of crops through the pipeline's autoencoder, beside bicubic of its reduction.
 
-    With encoders, also the distances between the crops and their reconstructions. Raises MismatchError where the
-    crops are of another pixel size than the pipeline's.
+    With encoders, also the distances between the crops and what comes back of them, either way. Raises MismatchError
+    where the crops are of another pixel size than the pipeline's.
     """
     if real.pixel_size is not None and not real.pixel_size.agrees(pipeline.pixel_size):
         raise MismatchError(
@@ -47,7 +49,7 @@ def reconstruction(
     through = decoded(pipeline, real.patches.read, real.patches.n, bars("autoencoder"))
     entries = list(reconstruction_entries(pipeline, real, through))
     for encoder in encoders:
-        entries += _reconstruction_distances(real, through, encoder, training, effort, bars)
+        entries += _reconstruction_distances(pipeline, real, through, encoder, training, effort, bars)
     return report(f"{real.patches.name} through the autoencoder of {pipeline.record.name}", entries, (OWN_CROPS,))
 
 
@@ -70,28 +72,51 @@ def _check_crops(side: int, factor: int) -> None:
 
 
 def reconstruction_entries(pipeline: Pipeline, real: Pictures, through: UInt8) -> tuple[Entry, ...]:
-    """PSNR, SSIM, those of bicubic, and their paired differences."""
+    """PSNR, SSIM and perceptual distance, those of bicubic, and their paired differences."""
+    distance = PerceptualDistance().to(pipeline.device)
     found: list[Fidelity] = []
     baseline: list[Fidelity] = []
     for number in range(real.patches.n):
         picture = real.patches.read(number)
-        found.append(fidelity(picture, through[number]))
-        baseline.append(fidelity(picture, bicubic_baseline(picture, pipeline.record.factor)))
+        reduced = bicubic_baseline(picture, pipeline.record.factor)
+        ours, theirs = _apart(distance, picture, np.stack([through[number], reduced]))
+        found.append(fidelity(picture, through[number], ours))
+        baseline.append(fidelity(picture, reduced, theirs))
     groups = real.patches.groups
     enough = groups is not None and len(np.unique(groups)) > 1
     side = Side(real.patches.name, real.patches.n, real.patches.codec)
     return of_reconstruction(found, baseline, (side,), groups=groups if enough else None)
 
 
+@torch.no_grad()
+def _apart(distance: PerceptualDistance, picture: UInt8, others: UInt8) -> list[float]:
+    """How far each of some pictures (n, 3, h, w) is from one (3, h, w)."""
+    device = next(distance.parameters()).device
+    one, several = (as_float(torch.from_numpy(pixels).to(device)) for pixels in (picture[None], others))
+    return [float(value) for value in distance(one.expand_as(several), several)]
+
+
 def _reconstruction_distances(
-    real: Pictures, through: UInt8, encoder: Encoder, training: Pictures | None, effort: Effort, bars: Bars
+    pipeline: Pipeline,
+    real: Pictures,
+    through: UInt8,
+    encoder: Encoder,
+    training: Pictures | None,
+    effort: Effort,
+    bars: Bars,
 ) -> tuple[Entry, ...]:
+    """The distances of the crops from their reconstructions, and from bicubic of the same reduction."""
     groups = np.arange(real.patches.n) if real.patches.groups is None else real.patches.groups
     own = replace(real.patches, groups=groups)
-    back = from_arrays(list(through), f"{own.name}, through the autoencoder", groups=groups)
-    sides = [
-        features(patches, encoder, progress=bars(f"{encoder.spec.name}: {patches.name}"))
-        for patches in (own, back, training.patches if training else None)
-        if patches is not None
-    ]
-    return compare(sides[0], sides[1], training=sides[2] if training else None, sourced=True, effort=effort)
+    reduced = [bicubic_baseline(own.read(number), pipeline.record.factor) for number in range(own.n)]
+
+    def seen(patches: Patches) -> Features:
+        return features(patches, encoder, progress=bars(f"{encoder.spec.name}: {patches.name}"))
+
+    kept, learnt = seen(own), seen(training.patches) if training else None
+    entries: list[Entry] = []
+    for pictures, way, prefix in ((list(through), "the autoencoder", ""), (reduced, "bicubic", "bicubic_")):
+        back = seen(from_arrays(pictures, f"{own.name}, through {way}", groups=groups))
+        found = compare(kept, back, training=learnt, sourced=True, effort=effort)
+        entries += [replace(entry, name=prefix + entry.name) for entry in found]
+    return tuple(entries)
