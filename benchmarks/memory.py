@@ -4,7 +4,8 @@
     python benchmarks/memory.py generate --out FOLDER
 
 The slide is the sample section, repeated, written as a tiled pyramid once. `embed` reads it at the stride given;
-`generate` makes an image of its size from the grid that `embed` left (steps change the time, not the memory).
+`generate` makes an image of its size from the grid that `embed` left, or with `--random` from random embeddings
+`--stride` px apart. Steps and guidance change the time, not the memory. A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loom_canvases import random_grid
 from numpy.typing import NDArray
 
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame, PixelSize
+from patchloom.grids.file import write_grid
 from patchloom.pipelines.demo import PIPELINE, REFERENCE
+from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
 
@@ -63,11 +67,16 @@ def slide_of(folder: Path, side: int) -> Path:
 
 
 def run(arguments: list[str]) -> dict[str, float]:
-    """Wall seconds and peak resident MiB of one `patchloom` command."""
+    """Seconds and peak resident MiB of one `patchloom` command."""
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "patchloom", *arguments], check=True, stdout=subprocess.DEVNULL)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << 10)
-    return {"seconds": round(time.monotonic() - started, 1), "peak_resident_mib": round(peak)}
+    used, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+    cpu = used.ru_utime + used.ru_stime
+    return {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "peak_resident_mib": round(used.ru_maxrss / (1 << 10)),
+    }
 
 
 def main() -> None:
@@ -78,13 +87,21 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--stride", type=int, default=256)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--guidance", type=float, default=1.0, help="of generate; 1 is off")
+    parser.add_argument("--random", action="store_true", help="generate from random embeddings, without a slide")
     args = parser.parse_args()
-    slide, grid = slide_of(args.out, args.side), args.out / f"slide_{args.side}.grid"
-    made = args.out / f"made_{args.side}.tif"
+    args.out.mkdir(parents=True, exist_ok=True)
+    grid, made = args.out / f"slide_{args.side}.grid", args.out / f"made_{args.side}.tif"
+    if args.random:
+        grid = args.out / f"random_{args.side}_{args.stride}.grid"
+        if not grid.exists():
+            write_grid(random_grid(load_pipeline(PIPELINE), args.side, args.stride), grid)
+    slide = "" if args.random else str(slide_of(args.out, args.side))
     verbs = {
-        "embed": ["embed", str(slide), "-o", str(grid), "--pipeline", PIPELINE, "--stride", str(args.stride)],
+        "embed": ["embed", slide, "-o", str(grid), "--pipeline", PIPELINE, "--stride", str(args.stride)],
         "generate": ["generate", PIPELINE, "--grid", str(grid), "-o", str(made), "--steps", str(args.steps)],
     }
+    verbs["generate"] += ["--guidance", str(args.guidance)]
     found = {"verb": args.verb, "side_px": args.side, **run(verbs[args.verb])}
     sys.stdout.write(json.dumps(found) + "\n")
 
