@@ -53,6 +53,11 @@ def test_both_end_with_the_same_weights_and_one_writes(pair: tuple[Path, list[di
     assert len(list(folder.glob("events.*"))) == 1
 
 
+def test_nothing_holds_the_group_when_the_run_is_over(pair: tuple[Path, list[dict[str, Any]]]) -> None:
+    """Threads of a group that is held are there when the interpreter ends, and abort the process now and then."""
+    assert [rank["group_is_gone"] for rank in pair[1]] == [True, True]
+
+
 def test_two_learn_what_one_learns(pair: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     alone = Toy()
     train(alone, tmp_path, plan(2 * DATA))

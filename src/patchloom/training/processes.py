@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ class Processes:
         if count == 1:
             yield cls()
             return
+        # The defaults of its functions hold the group that lives when it is first imported, as optimisers do.
+        # A group held so outlives `destroy_process_group`, and its threads abort the process as the interpreter ends.
+        importlib.import_module("torch.distributed.nn.functional")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
