@@ -20,6 +20,7 @@ from patchloom.loom.blended import BlendedDecode
 from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.loom.run import figures
 from patchloom.loom.slerp import SlerpScene
+from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.pipelines.imported import Facts, load_imported, save_imported
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.record import RECORD, Source
@@ -81,6 +82,7 @@ def test_the_verb(tmp_path: Path) -> None:
     assert (told["weights"], told["patch_px"], told["embedding"], told["encoder"]) == ("averaged", 64, 24, "hipt")
     assert "callbacks" in told["left_out"]
     pipeline = load_pipeline(tmp_path / "p")
+    assert isinstance(pipeline.network, LatentUNet)
     assert torch.equal(pipeline.network.enter.weight, model("tiny_patch", ema=True).network.enter.weight)
     assert pipeline.record.background == (243, 242, 244)
     assert json.loads((tmp_path / "p" / RECORD).read_text())["source"]["averaged"]

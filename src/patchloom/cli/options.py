@@ -72,15 +72,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 def pixel_size(what: str, *, required: bool = False, default: str | None = None) -> Callable[[Command], Command]:
     """`--pixel-size`, which in every verb is the size to work at, whatever the slide's own is; `what` says at what."""
-    return click.option(
-        "--pixel-size",
-        metavar="SIZE",
-        callback=parsed(PixelSize.parse),
-        required=required,
-        default=default,
-        show_default=default is not None,
-        help=what,
-    )
+    read = parsed(PixelSize.parse)
+    if default is None:  # told outright, click would take None for a value, and nothing would be required
+        return click.option("--pixel-size", metavar="SIZE", callback=read, required=required, help=what)
+    return click.option("--pixel-size", metavar="SIZE", callback=read, default=default, show_default=True, help=what)
 
 
 grid_encoder = click.option(

@@ -44,15 +44,19 @@ def hub_folder(repo: str, *, download: bool) -> ModelFolder:
     Raises DependencyError without huggingface_hub; InputError for a name that is none; MissingError where the
     repository is not on this machine, is not on the hub, or is gated, with what to do.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise InputError(f"`hub:{repo}` is not `hub:OWNER/NAME`, as in hub:facebook/dinov2-small")
-    path = _snapshot(repo, [*_SMALL, *_SAFE], download)
+    path = snapshot(repo, [*_SMALL, *_SAFE], download)
     if not list(path.glob("*.safetensors")):
-        path = _snapshot(repo, [*_SMALL, _PICKLED], download)
+        path = snapshot(repo, [*_SMALL, _PICKLED], download)
     return _folder(f"hub:{repo}", path, known_by_hub_id(repo))
 
 
-def _snapshot(repo: str, patterns: list[str], download: bool) -> Path:
+def snapshot(repo: str, patterns: list[str], download: bool) -> Path:
+    """The folder of a repository's files of some patterns, fetched where `download` and HF_HUB_OFFLINE allow it.
+
+    Raises DependencyError without huggingface_hub; InputError for a name that is none; MissingError, with what to do.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise InputError(f"`hub:{repo}` is not `hub:OWNER/NAME`, as in hub:facebook/dinov2-small")
     try:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub import errors as hub
@@ -76,6 +80,10 @@ def _snapshot(repo: str, patterns: list[str], download: bool) -> Path:
 
 
 def _not_here(repo: str, page: str, download: bool) -> str:
+    if download and _is_offline():
+        return (
+            f"`{repo}` is not on this machine, and HF_HUB_OFFLINE is set; unset it, or fetch it elsewhere from {page}"
+        )
     if download:
         return f"`{repo}` is not on this machine, and {page} could not be reached; check the network"
     known = known_by_hub_id(repo)
@@ -83,6 +91,12 @@ def _not_here(repo: str, page: str, download: bool) -> str:
     name = next((name for name, entry in KNOWN.items() if entry is known and known and known.network), None)
     file = f", or name a file of its weights, `{name}:FILE`" if name else ""
     return f"`{repo}` is not on this machine: {ask}fetch it with `hf download {repo}`, or allow the download{file}"
+
+
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
 
 
 def _folder(name: str, path: Path, known: KnownEncoder | None) -> ModelFolder:

@@ -44,9 +44,9 @@ class DiT(nn.Module):
         if embeddings.shape[1:] != (1, classes):
             raise InputError(f"this model has {classes} classes: give each window one weight for each of them")
         number = torch.where(known, embeddings.argmax(-1), classes)
-        dtype = self.last.weight.dtype
-        nothing = F.one_hot(torch.full_like(number, classes), classes + 1).to(dtype)
-        return TokenCondition(F.one_hot(number, classes + 1).to(dtype), nothing)
+        told = F.one_hot(number, classes + 1).to(self.last.weight)
+        nothing = F.one_hot(torch.full_like(number, classes), classes + 1).to(told)
+        return TokenCondition(told, nothing)
 
 
 class Told(nn.Module):

@@ -30,7 +30,7 @@ class LatentDenoiserRecord:
     format: int
     kind: Literal["latent-diffusion"]
     unet: LatentUNetShape
-    embedder: ZoomShape | EmbedderShape
+    embedder: EmbedderShape | ZoomShape  # the first that a file fits: the second has every field of the first
     parametrisation: Parametrisation
 
 

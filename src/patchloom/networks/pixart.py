@@ -77,7 +77,7 @@ class Captions(nn.Module):
                 f"windows of this model are told {size[0]} embeddings of {size[1]} values, not "
                 f"{tuple(embeddings.shape[1:])}; embed with the encoder that it was trained with"
             )
-        embeddings = embeddings.to(self.first.weight)
+        embeddings, known = embeddings.to(self.first.weight), known.to(self.first.weight.device)
         one = torch.zeros_like(embeddings[0]) if self.null is None else self.null.to(embeddings)
         nothing = one.expand_as(embeddings)
         return TokenCondition(torch.where(known[..., None], embeddings, nothing), nothing)

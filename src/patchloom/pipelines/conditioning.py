@@ -13,10 +13,12 @@ from patchloom.diffusion.condition import Condition, GridCondition
 from patchloom.diffusion.windows import Scene
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.cell_tokens import CellTokenScene
 from patchloom.loom.ring import Wrap
 from patchloom.loom.scene import GridScene
-from patchloom.loom.slerp import SlerpScene
+from patchloom.loom.slerp import Interpolant, SlerpScene
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
+from patchloom.networks.transformer_files import Transformer
 
 C_co = TypeVar("C_co", bound=Condition, covariant=True)
 Place: TypeAlias = tuple[float, float]
@@ -100,3 +102,25 @@ class ByTokens:
         """The tokens of each embedding."""
         weight = self.embedder.patch.weight
         return self.embedder.condition(torch.from_numpy(np.asarray(embeddings, np.float32)).to(weight))
+
+
+@dataclass(frozen=True, slots=True)
+class ByCellTokens:
+    """Transformers: told a token for each cell that a window is made of, or one for the whole."""
+
+    factor: int  # pixels a latent
+    network: Transformer
+
+    def scene(self, grid: EmbeddingGrid) -> CellTokenScene:
+        """A grid on its own canvas."""
+        return CellTokenScene.of(grid, self.factor, self.network)
+
+    def over(self, embeddings: Embeddings, valid: NDArray[np.bool_], origin: Place, step: Place) -> CellTokenScene:
+        """Cells over a canvas."""
+        return CellTokenScene(Interpolant(embeddings, valid, origin, step), self.network)
+
+    def patches(self, embeddings: Embeddings) -> TokenCondition:
+        """Every cell of a patch is told the same."""
+        tokens = self.network.shape.tokens
+        said = torch.from_numpy(np.asarray(embeddings, np.float32))[:, None].expand(-1, tokens, -1)
+        return self.network.condition(said, torch.ones(len(said), tokens, dtype=torch.bool))

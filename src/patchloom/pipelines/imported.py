@@ -9,12 +9,15 @@ import torch
 
 from patchloom.autoencoders.ldm_files import load_first_stage, save_first_stage
 from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.autoencoders.tiny import TinyAutoencoder
+from patchloom.autoencoders.tiny_files import save_tiny
 from patchloom.diffusion.parametrisation import NoiseLabel
 from patchloom.encoders.known import KNOWN, spec_name
 from patchloom.errors import InputError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
 from patchloom.networks.ldm_files import LatentDenoiser, load_latent_denoiser, save_latent_denoiser
+from patchloom.networks.transformer_files import TransformerDenoiser, save_transformer
 from patchloom.pipelines.assemble import card_of
 from patchloom.pipelines.pipeline import checked_record, write_record
 from patchloom.pipelines.record import (
@@ -40,12 +43,13 @@ class Facts:
     pixel_size: str  # of the images that it was trained on
     encoder: str | None = None  # whose embeddings it was trained on
     background: tuple[int, int, int] | None = None  # RGB where a grid holds nothing; None leaves it to the model
+    guidance: float = GUIDANCE  # unless told otherwise
 
 
 def save_imported(
     folder: Path,
-    parts: LatentDenoiser,
-    stage: FirstStage,
+    parts: LatentDenoiser | TransformerDenoiser,
+    stage: FirstStage | TinyAutoencoder,
     patch_px: int,
     source: Source,
     facts: Facts,
@@ -57,8 +61,8 @@ def save_imported(
     """
     record = described(parts, stage, patch_px, source, facts)
     (folder / RECORD).unlink(missing_ok=True)
-    save_first_stage(stage, folder / AUTOENCODER, dtype)
-    save_latent_denoiser(parts, folder / DENOISER, dtype)
+    _save_stage(stage, folder / AUTOENCODER, dtype)
+    _save_denoiser(parts, folder / DENOISER, dtype)
     write_record(folder, record, card_of(record))
     return record
 
@@ -69,9 +73,32 @@ def load_imported(folder: Path) -> tuple[LatentDenoiser, FirstStage, PipelineRec
     return load_latent_denoiser(folder / DENOISER), load_first_stage(folder / AUTOENCODER), record
 
 
-def described(parts: LatentDenoiser, stage: FirstStage, patch_px: int, source: Source, facts: Facts) -> PipelineRecord:
-    """The record of a foreign model. It was trained on one embedding a patch, so cells are patches side by side."""
+def _save_stage(stage: FirstStage | TinyAutoencoder, folder: Path, dtype: torch.dtype) -> None:
+    if isinstance(stage, TinyAutoencoder):
+        save_tiny(stage, folder, dtype)
+    else:
+        save_first_stage(stage, folder, dtype)
+
+
+def _save_denoiser(parts: LatentDenoiser | TransformerDenoiser, folder: Path, dtype: torch.dtype) -> None:
+    if isinstance(parts, TransformerDenoiser):
+        save_transformer(parts, folder, dtype)
+    else:
+        save_latent_denoiser(parts, folder, dtype)
+
+
+def described(
+    parts: LatentDenoiser | TransformerDenoiser,
+    stage: FirstStage | TinyAutoencoder,
+    patch_px: int,
+    source: Source,
+    facts: Facts,
+) -> PipelineRecord:
+    """The record of a foreign model. It was trained on cells side by side: one a patch, or a square of several."""
     patch = patch_px // stage.factor
+    dim, along = _told(parts)
+    if patch_px % along:
+        raise InputError(f"a patch of {patch_px} px cannot be made of {along} x {along} cells")
     return PipelineRecord(
         format=FORMAT,
         name=facts.name,
@@ -79,23 +106,30 @@ def described(parts: LatentDenoiser, stage: FirstStage, patch_px: int, source: S
         patch_px=patch_px,
         factor=stage.factor,
         channels=stage.channels,
-        encoder=_encoder(facts.encoder, parts.embedder.shape.patch, patch_px),
-        condition=ConditionSpec(patch_px, (patch_px,)),
+        encoder=_encoder(facts.encoder, dim, patch_px // along),
+        condition=ConditionSpec(patch_px // along, (patch_px // along,)),
         background=facts.background,
         weights={},
-        defaults=_defaults(parts.parametrisation.label, patch),
+        defaults=_defaults(parts.parametrisation.label, patch, facts.guidance),
         source=source,
     )
 
 
-def _defaults(label: NoiseLabel, patch: int) -> Defaults:
+def _told(parts: LatentDenoiser | TransformerDenoiser) -> tuple[int, int]:
+    """The length of a cell's embedding, and the cells along a patch."""
+    if isinstance(parts, TransformerDenoiser):
+        return parts.network.shape.context, parts.network.shape.cells
+    return parts.embedder.shape.patch, 1
+
+
+def _defaults(label: NoiseLabel, patch: int, guidance: float) -> Defaults:
     """What the mathematics says: a solver of second order over the levels of the table, windows of a patch."""
     table = label.table
     return Defaults(
         steps=STEPS,
         sigma_min=float(table[0]),
         sigma_max=float(table[-1]),
-        guidance=GUIDANCE,
+        guidance=guidance,
         window=patch,
         core=max(patch * 3 // 4, 1),
         levels="ddpm",

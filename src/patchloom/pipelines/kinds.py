@@ -10,19 +10,22 @@ from typing import Any, TypeAlias, TypeVar
 
 from patchloom.autoencoders import files as autoencoders
 from patchloom.autoencoders import ldm_files as first_stages
+from patchloom.autoencoders import tiny_files as tiny
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
 from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.autoencoders.tiny import TinyAutoencoder
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.errors import FormatError, MissingError
 from patchloom.networks import files as networks
 from patchloom.networks import ldm_files as latent_diffusion
+from patchloom.networks import transformer_files as transformers
 from patchloom.networks.ldm_tokens import TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.networks.unet import UNet
 
 T = TypeVar("T")
-Network: TypeAlias = UNet | LatentUNet
-AnyAutoencoder: TypeAlias = ConvolutionalAutoencoder | FirstStage
+Network: TypeAlias = UNet | LatentUNet | transformers.Transformer
+AnyAutoencoder: TypeAlias = ConvolutionalAutoencoder | FirstStage | TinyAutoencoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,13 +46,20 @@ def _latent_diffusion(folder: Path) -> LoadedDenoiser:
     return LoadedDenoiser(parts.denoiser, parts.network, parts.embedder)
 
 
+def _transformer(folder: Path) -> LoadedDenoiser:
+    parts = transformers.load_transformer(folder)
+    return LoadedDenoiser(parts.denoiser, parts.network, embedder=None)
+
+
 DENOISERS: Mapping[str, Callable[[Path], LoadedDenoiser]] = {
     networks.KIND: _grid_unet,
     latent_diffusion.KIND: _latent_diffusion,
+    transformers.KIND: _transformer,
 }
 AUTOENCODERS: Mapping[str, Callable[[Path], AnyAutoencoder]] = {
     autoencoders.KIND: autoencoders.load_autoencoder,
     first_stages.KIND: first_stages.load_first_stage,
+    tiny.KIND: tiny.load_tiny,
 }
 
 

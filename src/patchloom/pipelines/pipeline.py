@@ -21,7 +21,9 @@ from patchloom.errors import FormatError, MismatchError
 from patchloom.geometry import PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.networks import files as networks
-from patchloom.pipelines.conditioning import ByCells, ByTokens, Conditioning
+from patchloom.networks.dit import DiT
+from patchloom.networks.pixart import PixArt
+from patchloom.pipelines.conditioning import ByCells, ByCellTokens, ByTokens, Conditioning
 from patchloom.pipelines.kinds import LoadedDenoiser, Network, load_autoencoder, load_denoiser
 from patchloom.pipelines.presets import find_pipeline
 from patchloom.pipelines.record import AUTOENCODER, DENOISER, FORMAT, NOT_STATED, RECORD, PipelineRecord
@@ -113,6 +115,8 @@ def load_pipeline(name: str | Path, device: torch.device | str = "cpu", dtype: t
 
 
 def _conditioning(record: PipelineRecord, loaded: LoadedDenoiser, device: torch.device) -> Conditioning[Any]:
+    if isinstance(loaded.network, DiT | PixArt):
+        return ByCellTokens(record.factor, loaded.network)
     if loaded.embedder is None:
         return ByCells(record.factor, record.condition.cell_px, PixelSize.parse(record.pixel_size), device)
     return ByTokens(record.factor, loaded.embedder.to(device))

@@ -36,7 +36,7 @@ class Training:
 class Source:
     """Where the weights of a foreign model come from."""
 
-    layout: Literal["latent-diffusion"]
+    layout: Literal["latent-diffusion", "diffusers"]
     averaged: bool  # whether these are averaged weights
     passengers: tuple[str, ...]  # what the checkpoint held beside
     licence: str | None = None  # of the weights; None is not stated

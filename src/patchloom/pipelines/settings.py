@@ -17,6 +17,7 @@ from patchloom.errors import InputError
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Kind, Plan
 from patchloom.loom.ring import Wrap
+from patchloom.pipelines.conditioning import ByCellTokens
 from patchloom.pipelines.pipeline import Pipeline
 
 
@@ -126,6 +127,12 @@ def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
     chosen = settled(pipeline, settings)
     window = chosen.window or pipeline.record.defaults.window
     multiple = pipeline.network.shape.multiple
+    trained = pipeline.record.patch_px // pipeline.record.factor
+    if isinstance(pipeline.conditioning, ByCellTokens) and window != trained:
+        raise InputError(
+            f"`{pipeline.record.name}` knows its way in windows of {trained} latents alone, those that it was trained "
+            f"on, not of {window}; leave the window out"
+        )
     return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync, wrap=chosen.joined)
 
 
