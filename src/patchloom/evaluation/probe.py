@@ -16,7 +16,7 @@ from torch.nn import functional
 from patchloom.errors import InputError
 from patchloom.evaluation.matrices import Groups, Matrix, Rows, checked, checked_pair
 
-STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the penalty on weights, strongest first
+STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)  # of the penalty on weights, strongest first
 FOLDS = 3
 _ITERATIONS = 100
 
