@@ -197,7 +197,7 @@ def seams(
 @evaluate.command()
 @click.argument("pipeline")
 @click.argument("real", type=options.FILE)
-@measured.encoders("none; PSNR and SSIM alone")
+@measured.encoders("none; no distances of sets")
 @_training
 @click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of a crop in px; default: the pipeline's patch.")
 @_random
@@ -226,8 +226,10 @@ def reconstruction(
 ) -> None:
     """What a pipeline's autoencoder keeps of real pictures.
 
-    PSNR and SSIM of crops, beside bicubic of the same reduction; with --encoder also the distances between crops and
-    reconstructions. REAL is a folder, dataset, table or picture, brought to the pipeline's pixel size.
+    PSNR, SSIM and perceptual distance of crops, beside bicubic of the same reduction; with --encoder also the Fréchet
+    and kernel distances of either from the crops. The perceptual distance compares early feature maps of
+    efficientnet-lite0 as LPIPS compares those of its own networks. REAL is a folder, dataset, table or picture, brought
+    to the pipeline's pixel size.
     """
     from patchloom.evaluation.comparison import Effort
     from patchloom.pipelines import autoencoding
