@@ -102,7 +102,7 @@ VERBS: dict[str, Verb] = {
     "embed": Verb("Write the embedding grid of a slide, GeoTIFF or picture.", _embed),
     "mosaic": Verb("Join small pictures into one that can be embedded.", _mosaic),
     "prepare": Verb("Make a training dataset from slides.", _prepare),
-    "train": Verb("Train an autoencoder or a denoiser on a prepared dataset.", _train),
+    "train": Verb("Train an autoencoder, an encoder or a denoiser on a prepared dataset.", _train),
     "sample": Verb("Make patches from embeddings, as a contact sheet.", _sample),
     "generate": Verb("Make the large image that a grid, or a reference slide, describes.", _generate),
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),

@@ -1,4 +1,4 @@
-"""`patchloom train`: an autoencoder or a denoiser from a config file."""
+"""`patchloom train`: an autoencoder, an encoder or a denoiser from a config file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Train an autoencoder or a denoiser on a prepared dataset.
+    """Train an autoencoder, an encoder or a denoiser on a prepared dataset.
 
     CONFIG is a YAML file; its `output` folder gets checkpoints, a log that TensorBoard reads, sample pictures and the
     trained weights. Interrupting writes a checkpoint first. A denoiser or an autoencoder starts from another

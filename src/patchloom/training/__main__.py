@@ -49,7 +49,9 @@ def _tell(progress: Progress, figures: Mapping[str, float]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m patchloom.training", description="Train an autoencoder or a denoiser.")
+    parser = argparse.ArgumentParser(
+        "python -m patchloom.training", description="Train an autoencoder, an encoder or a denoiser."
+    )
     parser.add_argument("config", type=Path, help="a YAML file with the fields of training/config.py")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--seconds", type=float, help="stop after so long, with a checkpoint and an export")
