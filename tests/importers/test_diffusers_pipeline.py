@@ -20,8 +20,10 @@ from torch import Tensor
 from patchloom.cli.import_ import import_
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.samplers import ddim, dpmpp_2m, run
-from patchloom.errors import FormatError, InputError, MismatchError, MissingError
-from patchloom.geometry import Box, Frame
+from patchloom.errors import FormatError, GeometryError, InputError, MismatchError, MissingError
+from patchloom.geometry import Box, Frame, PixelSize
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.grids.spec import EncoderSpec
 from patchloom.importers.diffusers_pipeline import (
     export_pipeline,
     find_folder,
@@ -166,9 +168,21 @@ def test_windows_other_than_the_trained_ones_are_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="windows of 16 latents alone"):
         plan_of(pipeline, Settings(window=32))
     scene = pipeline.conditioning.over(np.ones((2, 4, 24), np.float32), np.ones((2, 4), bool), (2.0, 2.0), (4.0, 4.0))
+    with pytest.raises(InputError, match="the official recipe"):
+        plan_of(pipeline, Settings(recipe="official"))
     made = run_of(pipeline, scene, Frame(8, 16, 16, "float32"), Settings(steps=2))
     with pytest.raises(InputError, match=r"windows of 16 x 16 latents alone, not 8 x 16"):
         weave_canvas(made).read(Box(0, 0, 8, 16))
+
+
+def test_a_grid_smaller_than_a_window_is_refused_at_once(tmp_path: Path) -> None:
+    model = import_diffusers(pixcell(tmp_path))
+    assert isinstance(model.parts, TransformerDenoiser)
+    spec = EncoderSpec("a", 24, 16, (0.0,) * 3, (1.0,) * 3, "none", "none")
+    held = np.ones((4, 3, 24), np.float32), np.ones((4, 3), bool)
+    grid = EmbeddingGrid(*held, 16, 16, (0, 0), (64, 48), PixelSize.parse("0.5um"), spec)
+    with pytest.raises(GeometryError, match=r"48 x 64 px .* windows of 64 x 64 px and no smaller"):
+        CellTokenScene.of(grid, 4, model.parts.network)
 
 
 def test_a_window_is_told_the_cells_that_it_lies_on(tmp_path: Path) -> None:
@@ -218,9 +232,9 @@ def test_a_unet_pipeline_that_diffusers_runs(tmp_path: Path) -> None:
         )
     )
     widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
-    tiny = diffusers.AutoencoderTiny(**widths, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1))
+    tiny: Any = shaken(diffusers.AutoencoderTiny(**widths, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)))
     unet.save_pretrained(tmp_path / "a" / "unet")
-    shaken(tiny).save_pretrained(tmp_path / "a" / "vae")
+    tiny.save_pretrained(tmp_path / "a" / "vae")
     diffusers.DDPMScheduler(beta_schedule="scaled_linear").save_pretrained(tmp_path / "a" / "scheduler")
     parts = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderTiny"]}
     write(tmp_path / "a" / "model_index.json", {"_class_name": "OwnPipeline", **parts, "safety_checker": ["a", "b"]})

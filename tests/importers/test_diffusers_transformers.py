@@ -292,6 +292,7 @@ Change = Callable[[dict[str, Any]], Any]
         (lambda c: c.update(caption_num_tokens=15), "a square of tokens"),
         (lambda c: c.update(sample_size="large"), "config.json`: "),
         (lambda c: c.update(patch_size=0), "sizes are from 1"),
+        (lambda c: c.update(caption_num_tokens=65536, caption_channels=65536), "misshapen"),
     ],
 )
 def test_configs_that_are_refused(change: Change, message: str, tmp_path: Path) -> None:

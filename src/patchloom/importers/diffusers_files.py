@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from patchloom import weights
@@ -87,10 +88,19 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     )
 
 
-def filled(network: N, table: Table, tensors: dict[str, Tensor], path: Path) -> N:
-    """A network laid out without memory, with weights under their names. Raises FormatError that lists misfits."""
-    check_fit(theirs(network, table), tensors, path)
-    return weights.fill(network, to_ours(tensors, table), f"`{path}`")
+def read_network(
+    folder: Path, make: Callable[[], N], table: Callable[[N], Table], tidy: Callable[[dict[str, Tensor]], Any] = dict
+) -> N:
+    """A network, laid out without memory first, with a part's weights; `tidy` mends what older files keep otherwise.
+
+    Raises MissingError, or FormatError that lists misfits by their names in the file.
+    """
+    with torch.device("meta"):
+        network = make()
+    path, tensors = read_weights(folder)
+    names, tensors = table(network), tidy(tensors)
+    check_fit(theirs(network, names), tensors, path)
+    return weights.fill(network, to_ours(tensors, names), f"`{path}`")
 
 
 def theirs(network: nn.Module, table: Table) -> dict[str, Tensor]:

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape
 from patchloom.errors import InputError
@@ -16,9 +14,8 @@ from patchloom.importers.diffusers_files import (
     ANY,
     CONFIG,
     check_config,
-    filled,
+    read_network,
     read_part,
-    read_weights,
     shaped,
     theirs,
     write_part,
@@ -107,10 +104,7 @@ def read_unet(folder: Path) -> LatentUNet:
     config = read_part(folder, "UNet2DConditionModel")
     shape = shaped(_unet_shape, config, folder)
     check_config(config, unet_config(shape), _UNET_NEUTRAL, folder / CONFIG)
-    with torch.device("meta"):
-        network = LatentUNet(shape)
-    path, tensors = read_weights(folder)
-    return filled(network, names.unet_names(network), tensors, path)
+    return read_network(folder, lambda: LatentUNet(shape), names.unet_names)
 
 
 def read_stage(folder: Path) -> FirstStage:
@@ -118,10 +112,7 @@ def read_stage(folder: Path) -> FirstStage:
     config = read_part(folder, "VQModel", "AutoencoderKL")
     shape = shaped(_stage_shape, config, folder)
     check_config(config, stage_config(shape), _STAGE_NEUTRAL, folder / CONFIG)
-    with torch.device("meta"):
-        network = FirstStage(shape)
-    path, tensors = read_weights(folder)
-    return filled(network, names.stage_names(network), names.as_convolutions(tensors), path)
+    return read_network(folder, lambda: FirstStage(shape), names.stage_names, names.as_convolutions)
 
 
 def read_tiny(folder: Path) -> TinyAutoencoder:
@@ -129,10 +120,7 @@ def read_tiny(folder: Path) -> TinyAutoencoder:
     config = read_part(folder, "AutoencoderTiny")
     shape = shaped(_tiny_shape, config, folder)
     check_config(config, tiny_config(shape), _TINY_NEUTRAL, folder / CONFIG)
-    with torch.device("meta"):
-        network = TinyAutoencoder(shape)
-    path, tensors = read_weights(folder)
-    return filled(network, names.tiny_names(network), tensors, path)
+    return read_network(folder, lambda: TinyAutoencoder(shape), names.tiny_names)
 
 
 def read_autoencoder(folder: Path) -> FirstStage | TinyAutoencoder:

@@ -75,8 +75,8 @@ def find_folder(place: str | Path, *, autoencoder: bool = False) -> Path:
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether a folder is one of diffusers."""
-    return (folder / INDEX).is_file()
+    """Whether a folder is one of diffusers, be it whole or not."""
+    return any((folder / name).is_file() for name in (INDEX, f"unet/{CONFIG}", f"transformer/{CONFIG}"))
 
 
 def import_diffusers(folder: Path, autoencoder: Path | None = None) -> DiffusersModel:

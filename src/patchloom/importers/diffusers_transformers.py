@@ -8,6 +8,7 @@ several (`y_pos_embed`), and `uncond_embedding` is what was learned for a window
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,8 @@ from patchloom.importers.diffusers_files import (
     ANY,
     CONFIG,
     check_config,
-    filled,
+    read_network,
     read_part,
-    read_weights,
     shaped,
     theirs,
     write_part,
@@ -52,11 +52,7 @@ def read_transformer(folder: Path) -> Transformer:
     config = _settled(read_part(folder, DIT, PIXART, PIXCELL, _OLD))
     shape = shaped(_shape, config, folder)
     check_config(config, transformer_config(shape), _NEUTRAL, folder / CONFIG)
-    with torch.device("meta"):
-        network = build(shape)
-    path, tensors = read_weights(folder)
-    _check_places(shape, tensors.pop(_PLACES, None), path)
-    return filled(network, transformer_names(network), tensors, path)
+    return read_network(folder, lambda: build(shape), transformer_names, partial(_without_places, shape, folder))
 
 
 def export_transformer(network: Transformer, folder: Path) -> None:
@@ -177,11 +173,16 @@ def _shape(config: Mapping[str, Any]) -> TransformerShape:
     )
 
 
-def _check_places(shape: TransformerShape, held: Tensor | None, path: Path) -> None:
-    """Places that a file holds must be those that are computed."""
-    if held is None:
-        return
+def _without_places(shape: TransformerShape, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights alone; places that are held beside them must be those that are computed."""
+    held = tensors.get(_PLACES)
+    if held is not None and not _are_ours(shape, held):
+        raise FormatError(f"`{folder}` holds other places than its config says (`{_PLACES}`), which are not known here")
+    return {name: value for name, value in tensors.items() if name != _PLACES}
+
+
+def _are_ours(shape: TransformerShape, held: Tensor) -> bool:
     side = shape.side // shape.patch
-    wanted = places((side, side), shape.width, side, shape.spread)[None]
-    if held.shape != wanted.shape or not torch.allclose(held.float(), wanted, atol=1e-2):
-        raise FormatError(f"`{path}` holds other places than its config says (`{_PLACES}`); they are not computed here")
+    if held.shape != (1, side**2, shape.width):  # before anything as large as that is made
+        return False
+    return torch.allclose(held.float(), places((side, side), shape.width, side, shape.spread)[None], atol=1e-2)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchloom.errors import InputError
+from patchloom.errors import GeometryError, InputError
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.ring import Wrap
@@ -50,7 +50,13 @@ class CellTokenScene:
 
     @classmethod
     def of(cls, grid: EmbeddingGrid, factor: int, network: Told) -> CellTokenScene:
-        """The scene of a grid on its own canvas, `factor` pixels a latent."""
+        """The scene of a grid on its own canvas, `factor` pixels a latent. Raises GeometryError for a small one."""
+        side, (height, width) = network.shape.side, (length // factor for length in grid.canvas)
+        if min(height, width) < side:
+            raise GeometryError(
+                f"the grid describes {grid.canvas[1]} x {grid.canvas[0]} px (width x height), but this model sees "
+                f"windows of {side * factor} x {side * factor} px and no smaller; embed a larger region"
+            )
         return cls(Interpolant.of(grid, factor), network)
 
     def joined(self, wrap: Wrap, shape: tuple[int, int]) -> CellTokenScene:

@@ -107,6 +107,18 @@ def evaluations_of(pipeline: Pipeline, settings: Settings) -> Callable[[float], 
     return guided_evaluations(chosen.guidance or 1.0, chosen.guidance_interval)
 
 
+def _check_windows(pipeline: Pipeline, chosen: Settings, window: int) -> None:
+    """Transformers know places in the windows that they were trained on, and in no others."""
+    name, trained = pipeline.record.name, pipeline.record.patch_px // pipeline.record.factor
+    if chosen.recipe == "official":
+        raise InputError(f"the official recipe is of latent diffusion's models, and `{name}` is none; leave it out")
+    if window != trained:
+        raise InputError(
+            f"`{name}` knows its way in windows of {trained} latents alone, those that it was trained on, not of "
+            f"{window}; leave the window out"
+        )
+
+
 def sparse_of(settings: Settings, stages: Sequence[Stage]) -> Sparse:
     """When the null branch is asked, by settled settings. Raises InputError for less than every step."""
     return Sparse.of(stages, settings.guidance or 1.0, settings.null_every, settings.guidance_interval)
@@ -127,12 +139,8 @@ def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
     chosen = settled(pipeline, settings)
     window = chosen.window or pipeline.record.defaults.window
     multiple = pipeline.network.shape.multiple
-    trained = pipeline.record.patch_px // pipeline.record.factor
-    if isinstance(pipeline.conditioning, ByCellTokens) and window != trained:
-        raise InputError(
-            f"`{pipeline.record.name}` knows its way in windows of {trained} latents alone, those that it was trained "
-            f"on, not of {window}; leave the window out"
-        )
+    if isinstance(pipeline.conditioning, ByCellTokens):
+        _check_windows(pipeline, chosen, window)
     return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync, wrap=chosen.joined)
 
 
