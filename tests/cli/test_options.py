@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from patchloom.cli import options
 from patchloom.cli.evaluate import evaluate
-from patchloom.cli.main import VERBS
+from patchloom.cli.main import VERBS, main
 from patchloom.geometry import Box, PixelSize
 
 
@@ -92,3 +92,40 @@ def test_a_pixel_size_means_one_thing_in_every_verb() -> None:
     assert {"embed", "prepare", "import", "distances"} <= {
         name for name, found in named.items() if "pixel_size" in found
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("embed", ("a.png",)),
+        ("generate", ("he-foundation", "--grid", "a.grid")),
+        ("sample", ("he-foundation", "--grid", "a.grid")),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(name: str, said: tuple[str, ...], tmp_path: Path) -> None:
+    def refused(out: Path) -> str:
+        result = CliRunner().invoke(main, [name, *said, "-o", str(out)])
+        assert (result.exit_code, result.stdout) == (1, "")
+        return result.stderr
+
+    assert "there is no folder" in refused(tmp_path / "none" / "a.png")
+    folder = tmp_path / "a.png"
+    folder.mkdir()
+    assert "is a folder; name a file in it" in refused(folder)
+    if name != "embed":
+        assert "cannot tell what `a.jpg` should be" in refused(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("prepare", ("a.png",)),
+        ("import", ("a.ckpt", "--pixel-size", "1um")),
+        ("vary", ("a.csv", "-n", "1", "--pipeline", "he-foundation")),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_refused(name: str, said: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    result = CliRunner().invoke(main, [name, *said, "-o", str(tmp_path / "a")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is a file; name a folder to write into" in result.stderr

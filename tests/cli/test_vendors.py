@@ -73,5 +73,5 @@ def test_a_slide_without_pixel_size_and_objective_asks_in_every_verb(pipeline: P
     made = patchloom("generate", pipeline, "--reference", path, "-o", tmp_path / "a.tif")
     prepared = patchloom("prepare", path, "-o", tmp_path / "data", "--encoder", "none", "--test", 0, "--val", 0)
     assert [asked in said.output for said in (embedded, made, prepared)] == [True] * 3
-    assert (embedded.exit_code, made.exit_code) == (1, 1)
+    assert (embedded.exit_code, made.exit_code, prepared.exit_code) == (1, 1, 1)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.svs", "data"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # torch
 @options.slide_pixel_size
 @options.feature_file
 @click.option("--stride", "stride_px", type=click.IntRange(1), help="With --reference: between cells, in px.")
-@options.output("The image to write: .tif, .ome.tif or .png.")
+@options.output("The image to write: .tif, .ome.tif or .png.", "image")
 @options.seed
 @options.steps
 @options.sampler

@@ -42,7 +42,7 @@ def _check_unused(**given: object) -> None:
     type=options.FILE,
     help="The autoencoder of a diffusers pipeline whose folder holds none, as PixCell's does not.",
 )
-@options.output("The pipeline's folder to write.")
+@options.output("The pipeline's folder to write.", "folder")
 @click.option(
     "--weights",
     type=click.Choice(["auto", "averaged", "raw"]),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
-from patchloom.errors import InputError
+from patchloom.errors import InputError, MissingError
 from patchloom.geometry import Box, PixelSize
 
 T = TypeVar("T")
@@ -102,6 +102,31 @@ def feature_file(command: Command) -> Command:
     return grid_encoder(grid_patch(grid_tolerance(command)))
 
 
-def output(what: str) -> Callable[[Command], Command]:
-    """The required `-o`; `what` says what is written there."""
-    return click.option("-o", "--output", type=FILE, required=True, help=what)
+def output(what: str, kind: Literal["file", "image", "folder"] = "file") -> Callable[[Command], Command]:
+    """The required `-o`; `what` says what is written there. What cannot be written is refused before hours of work."""
+    checks = {"file": _check_file, "image": _check_image, "folder": _check_folder}
+
+    def read(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
+        checks[kind](path)
+        return path
+
+    return click.option("-o", "--output", type=FILE, required=True, callback=read, help=what)
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"`{path}` is a folder; name a file in it, to write to")
+    if not path.parent.is_dir():
+        raise MissingError(f"there is no folder `{path.parent}` to write `{path.name}` into")
+
+
+def _check_image(path: Path) -> None:
+    from patchloom.pyramids.image import kind_of
+
+    kind_of(path)
+    _check_file(path)
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise InputError(f"`{path}` is a file; name a folder to write into")

@@ -10,6 +10,7 @@ import click
 from patchloom.cli import options
 from patchloom.cli.output import emit, leads, note
 from patchloom.cli.progress import progress
+from patchloom.errors import InputError
 from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
@@ -23,7 +24,7 @@ _SHARE = click.FloatRange(0, 1)
 
 @click.command()
 @click.argument("slides", type=options.FILE, nargs=-1, required=True)
-@options.output("The dataset's folder; the same command goes on with one that is not finished.")
+@options.output("The dataset's folder; the same command goes on with one that is not finished.", "folder")
 @options.pixel_size(
     "The pixel size of the dataset, to which slides are resampled: 0.5um, 0.3m or 20x (an objective power).",
     default="0.5um",
@@ -103,6 +104,8 @@ def prepare(
             note=lambda sentence: note([sentence]),
         )
     emit(_facts(output, made), as_json)
+    if not made.record.plots:
+        raise InputError(_nothing(made))
 
 
 def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype: torch.dtype) -> Models:
@@ -117,6 +120,14 @@ def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype:
     first = load_autoencoder(autoencoder)
     weights.cast(first, dtype).to(device)
     return Models(network, FirstStage(first, digest(autoencoder), first.encoder_reach, device))
+
+
+def _nothing(made: Dataset) -> str:
+    """Why a dataset is empty: no slide could be read, or none gave a plot."""
+    if not made.record.broken:
+        return f"no plot was kept for `{made.folder}`: the slides hold background only; see --background"
+    first, count = made.record.broken[0], len(made.record.broken)
+    return f"nothing to train on: {count} slides could not be used. The first, `{first.source}`: {first.reason}"
 
 
 def _facts(folder: Path, made: Dataset) -> dict[str, object]:

@@ -43,7 +43,7 @@ def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @options.slide_pixel_size
 @options.feature_file
-@options.output("The contact sheet to write, a .png.")
+@options.output("The contact sheet to write, a .png.", "image")
 @click.option("--count", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row.")
 @click.option(
     "--cell", "cells", multiple=True, metavar="ROW,COL", callback=_cells, help="Take this cell; may be repeated."

@@ -16,7 +16,7 @@ from patchloom.cli.progress import progress
 @click.command()
 @click.argument("dataset", type=options.FILE)
 @click.option("-n", "--count", type=click.IntRange(1), required=True, help="Variations of each image.")
-@options.output("Folder for the variations; the same command goes on with one that is not finished.")
+@options.output("Folder for the variations; the same command goes on with one that is not finished.", "folder")
 @click.option("--pipeline", required=True, help="A pipeline's folder, or the name of one that comes with Patchloom.")
 @click.option(
     "--split",

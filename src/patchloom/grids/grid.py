@@ -150,7 +150,8 @@ def _check_finite(embeddings: NDArray[Any], valid: NDArray[np.bool_]) -> None:
     for number, (row, keep) in enumerate(zip(embeddings, valid, strict=True)):
         bad = keep & ~np.isfinite(row).all(axis=1)
         if bad.any():
+            more = int(bad.sum()) - 1
             raise InputError(
-                f"the embedding of cell (row {number}, column {int(bad.argmax())}) holds NaN or infinity, and so do "
-                f"{int(bad.sum()) - 1} more of that row; mark such cells invalid, or embed again"
+                f"the embedding of cell (row {number}, column {int(bad.argmax())}) holds NaN or infinity"
+                f"{f', and so do {more} more of that row' if more else ''}; mark such cells invalid, or embed again"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from patchloom.errors import MissingError
@@ -20,5 +21,9 @@ def find_pipeline(name: str | Path) -> Path:
     for folder in (Path(name), _SHIPPED / str(name)):
         if (folder / RECORD).is_file():
             return folder
-    known = ", ".join(presets()) or "none"
-    raise MissingError(f"`{name}` is neither a folder with a {RECORD} nor a preset; presets here: {known}")
+    known = presets()
+    near = difflib.get_close_matches(str(name), known, n=1)
+    raise MissingError(
+        f"`{name}` is neither a folder with a {RECORD} nor a preset; "
+        + (f"did you mean `{near[0]}`?" if near else f"presets here: {', '.join(known) or 'none'}")
+    )

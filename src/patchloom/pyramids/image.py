@@ -48,7 +48,7 @@ def write_image(
     where the disk is too small; DependencyError for `geo` without rasterio.
     """
     path = Path(path)
-    kind = _kind(path)
+    kind = kind_of(path)
     _check(field.frame, path, kind, compression, quality)
     block = _stamp(field.frame, provenance, geo)
     style = Style(compression or "jpeg", quality, nested=kind == "ome")
@@ -70,7 +70,8 @@ def expected_bytes(frame: Frame, style: Style | None) -> int:
     return int(pixels * 4 / 3 * each * _TWICE)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """`tif`, `ome` or `png`, by the suffix of a file to be written. Raises InputError for another suffix."""
     name = path.name.lower()
     if name.endswith((".ome.tif", ".ome.tiff")):
         return "ome"
