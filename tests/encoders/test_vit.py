@@ -21,7 +21,7 @@ from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, known_by_hub_id, spec_name
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.vit import ViT, ViTShape
-from patchloom.encoders.vit_models import load_vit
+from patchloom.encoders.vit_models import load_network
 from patchloom.encoders.vit_names import to_ours
 from patchloom.encoders.weights import file_digest
 from patchloom.errors import FormatError, InputError, MissingError
@@ -85,7 +85,7 @@ def answer(model: Any, picture: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", list(FAMILIES))
 def test_the_tokens_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
     model, file = theirs(kind, tmp_path)
-    ours = load_vit(FAMILIES[kind][0], (file,))
+    ours = load_network(FAMILIES[kind][0], (file,))
     picture = torch.randn(2, 3, 32, 32)
     expected = answer(model, picture) if kind == "vit" else model(pixel_values=picture).last_hidden_state
     with torch.no_grad():
@@ -99,8 +99,8 @@ def test_positions_are_resized_as_in_transformers(kind: str, tmp_path: Path) -> 
     picture = torch.randn(1, 3, 48, 40)
     expected = answer(model, picture) if kind == "vit" else model(pixel_values=picture).last_hidden_state
     with torch.no_grad():
-        torch.testing.assert_close(load_vit(shape, (file,))(picture), expected, atol=2e-5, rtol=1e-5)
-        shifted = load_vit(replace(shape, offset=0.1, antialias=False), (file,))(picture)
+        torch.testing.assert_close(load_network(shape, (file,))(picture), expected, atol=2e-5, rtol=1e-5)
+        shifted = load_network(replace(shape, offset=0.1, antialias=False), (file,))(picture)
     assert shifted.shape == expected.shape
     assert not torch.allclose(shifted, expected, atol=1e-4)  # DINO's 0.1 makes a difference
 
@@ -134,7 +134,7 @@ def test_a_class_token_without_a_position_and_registers_with_one(tmp_path: Path)
         shape = replace(GATED, placed=placed)
         torch.save(timm_names(changed, shape), tmp_path / f"{name}.pth")
         with torch.no_grad():
-            found = load_vit(shape, (tmp_path / f"{name}.pth",))(picture)
+            found = load_network(shape, (tmp_path / f"{name}.pth",))(picture)
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
 
 
@@ -259,7 +259,7 @@ def test_what_is_missing_says_where_it_is_had(tmp_path: Path, monkeypatch: pytes
 def parameters(name: str) -> float:
     """Millions of parameters of a known network."""
     network = KNOWN[name].network
-    assert network is not None
+    assert isinstance(network, ViTShape)
     with torch.device("meta"):
         return sum(weight.numel() for weight in ViT(network).parameters()) / 1e6
 
@@ -290,7 +290,7 @@ def test_the_table_is_sound() -> None:
         assert entry.hub_id is None or known_by_hub_id(entry.hub_id.upper()) is entry
         assert how_to_get(name)
         assert spec_name(name) == (name if entry.hub_id is None else f"hub:{entry.hub_id}")
-        if entry.network is not None:
+        if isinstance(entry.network, ViTShape):
             both = entry.pool == "class token and mean of patches"
             assert entry.dim == entry.network.width * (2 if both else 1)
             assert entry.input_px % entry.network.patch_px == 0

@@ -2,7 +2,7 @@
 
 Width, transform and licence are as the models' cards, papers and code state them. Where a repository's own files say
 how pictures are prepared, those are read; an entry supplies what they do not hold. An entry with a `network` is run by
-our own `ViT` from a file of weights; the others are read as transformers keeps them.
+our own `ViT` or `Swin` from a file of weights; the others are read as transformers keeps them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Literal
 
 from patchloom.encoders.pixels import Filter
 from patchloom.encoders.vit import ViTShape
+from patchloom.encoders.vit_swin import SwinShape
 
-Pool = Literal["class token", "class token and mean of patches"]
+Pool = Literal["class token", "class token and mean of patches", "mean"]
 Side = Literal["student", "teacher"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -42,7 +43,7 @@ class KnownEncoder:
     mean_std: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
     filter: Filter = "bicubic"
     pool: Pool = "class token"
-    network: ViTShape | None = None
+    network: ViTShape | SwinShape | None = None
     side: Side = "teacher"  # of a training run's checkpoint, the network that was released
     file: str | None = None  # what its authors call the file
     source: str = ""  # where the file is had, where that is not the hub
@@ -78,6 +79,17 @@ KNOWN: dict[str, KnownEncoder] = {
         side="student",
         file="ibot_vit_base_pancan.pth",
         source="owkin/HistoSSLscaling on GitHub links it; Phikon, on the hub, is of the same training",
+    ),
+    "ctranspath": KnownEncoder(
+        None,
+        768,
+        "GPL-3.0",
+        pixel_size="0.5um",
+        filter="bilinear",
+        pool="mean",
+        network=SwinShape(),
+        file="ctranspath.pth",
+        source="Xiyue-Wang/TransPath on GitHub links it",
     ),
     "dino-vits16": KnownEncoder(
         "facebook/dino-vits16",

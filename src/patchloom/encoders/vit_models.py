@@ -1,4 +1,4 @@
-"""Encoders that are plain vision transformers, from a file of weights and the entry that says what it should hold."""
+"""Encoders that our own transformers run, from a file of weights and the entry that says what it should hold."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from patchloom.encoders.network import NetworkEncoder
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.vit import ViT, ViTShape
 from patchloom.encoders.vit_names import network_of, to_ours
+from patchloom.encoders.vit_swin import Swin, SwinShape, swin_to_ours
 from patchloom.encoders.weights import files_digest, read_state
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.weights import load_exactly
@@ -44,11 +45,13 @@ def vit_encoder(
     """The encoder over our own network, of its entry's shape. Raises FormatError where weights do not fit."""
     if known.network is None:
         raise InputError(f"of `{name}` it is not known which vision transformer it is")
-    network = load_vit(known.network, files, known.side)
-    first = 1 + known.network.registers
+    network = load_network(known.network, files, known.side)
+    first = 1 + (known.network.registers if isinstance(known.network, ViTShape) else 0)
 
     def embed(picture: Tensor) -> Tensor:
         tokens: Tensor = network(picture)
+        if known.pool == "mean":
+            return tokens
         if known.pool == "class token and mean of patches":
             return torch.cat([tokens[:, 0], tokens[:, first:].mean(1)], dim=1)
         return tokens[:, 0]
@@ -65,18 +68,19 @@ def vit_encoder(
     return NetworkEncoder(spec, network, transform, embed, device=device, dtype=dtype)
 
 
-def load_vit(shape: ViTShape, files: tuple[Path, ...], side: str | None = None) -> ViT:
+def load_network(shape: ViTShape | SwinShape, files: tuple[Path, ...], side: str | None = None) -> ViT | Swin:
     """The network in float32 with the weights of files, in any of the families' names.
 
     Raises FormatError that lists what is missing, unknown or of another shape.
     """
     where = f"`{files[0]}`"
     try:
-        tensors = to_ours(network_of(read_state(files), side))
+        held = network_of(read_state(files), side)
     except FormatError as error:
         raise FormatError(f"{where}: {error}") from None
+    tensors = to_ours(held) if isinstance(shape, ViTShape) else swin_to_ours(held)
     with torch.device("meta"):  # nothing is allocated for weights that do not fit
-        network = ViT(shape)
+        network = ViT(shape) if isinstance(shape, ViTShape) else Swin(shape)
     load_exactly(network, {name: value.to("meta") for name, value in tensors.items()}, where)
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-    return network
+    return network.eval()
