@@ -14,13 +14,15 @@ import torch
 from click.testing import CliRunner
 from tests.importers.recorded import off
 from tests.importers.test_diffusers_folder import shaken
-from tests.importers.test_diffusers_transformers import DIT, drawn, made, save_pixcell
+from tests.importers.test_diffusers_transformers import DIT, TINY, drawn, made, save_pixcell
 from torch import Tensor
 
+from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape
 from patchloom.cli.import_ import import_
 from patchloom.diffusion.guidance import guided
 from patchloom.diffusion.samplers import ddim, dpmpp_2m, run
 from patchloom.errors import FormatError, GeometryError, InputError, MismatchError, MissingError
+from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.spec import EncoderSpec
@@ -31,12 +33,13 @@ from patchloom.importers.diffusers_pipeline import (
     read_parametrisation,
 )
 from patchloom.loom.cell_tokens import CellTokenScene
+from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_canvas, weave_parts
 from patchloom.loom.slerp import Interpolant
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.transformer import TransformerShape
 from patchloom.networks.transformer_files import TransformerDenoiser
-from patchloom.pipelines.generate import run_of
+from patchloom.pipelines.generate import generate, run_of
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, plan_of
@@ -160,6 +163,32 @@ def test_pixcell_by_the_verb_and_in_the_loom(tmp_path: Path) -> None:
     assert np.isfinite(whole).all()
     np.testing.assert_allclose(weave_parts(made).read(Box(3, 2, 4, 5)), whole[:, 3:7, 2:7], atol=1e-4)
     assert sample(pipeline, values[0, :2], Settings(steps=2, batch=2)).shape == (2, 3, 64, 64)
+
+
+def test_a_picture_from_a_grid(tmp_path: Path) -> None:
+    imported(pixcell(tmp_path / "a"), tmp_path / "p", "--background", "243,242,244")
+    pipeline = load_pipeline(tmp_path / "p")
+    values = np.random.default_rng(1).standard_normal((5, 6, 24)).astype(np.float32)
+    size = PixelSize.parse("0.5um")
+    grid = EmbeddingGrid(values, np.ones((5, 6), bool), 16, 16, (0, 0), (80, 96), size, pipeline.record.encoder)
+    made = generate(pipeline, grid, Settings(seed=1, steps=2, batch=2))
+    pixels = made.pixels.read(Box(0, 0, 80, 96))
+    assert pixels.shape == (3, 80, 96)
+    assert pixels.dtype == np.uint8
+    assert made.provenance["settings"]["guidance"] == 1.5
+    with pytest.raises(MismatchError, match="see 32 px"):
+        generate(pipeline, replace(grid, cell_px=32, canvas=(96, 112)))
+
+
+@pytest.mark.parametrize("shape", TINY)
+def test_tiles_of_a_tiny_decoder_are_exact(shape: TinyShape) -> None:
+    own = shaken(TinyAutoencoder(shape))
+    assert isinstance(own, TinyAutoencoder)
+    latents = drawn(1, shape.channels, 20, 90)
+    tiled = decode_field(ArrayField(latents[0].numpy()), own).read(Box(0, 0, 20 * own.factor, 90 * own.factor))
+    with torch.no_grad():
+        whole = own.decode(latents)[0].numpy().astype(np.int16)
+    assert np.abs(tiled - whole).max() <= 1  # another batch size may round another way
 
 
 def test_windows_other_than_the_trained_ones_are_refused(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class DiffusersModel:
 
     @property
     def guidance(self) -> float | None:
-        """What its authors guide with, where they say so."""
+        """What PixCell's pipeline guides with by default, as those who use it say; None for any other."""
         return 1.5 if self.name == PIXCELL else None
 
     @property
