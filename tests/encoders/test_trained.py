@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.trained import FORMAT, RECORD, WEIGHTS, TrainedRecord, save_encoder, trained_encoder
 from patchloom.encoders.trained_network import TrainedNetwork, TrainedShape
 from patchloom.errors import FormatError, InputError, MissingError
+from patchloom.testing.encoders import EncoderLaws
 from patchloom.weights import digest
 
 SHAPE = TrainedShape(6, (8, 8), (1, 0))
@@ -41,12 +43,16 @@ def test_a_folder_is_an_encoder_with_a_digest(folder: Path) -> None:
         assert torch.allclose(encoder(pixels), network((pixels / 255 - 0.5) / 0.5), atol=1e-5)
 
 
-def test_an_embedding_does_not_depend_on_its_neighbours(folder: Path) -> None:
-    pixels = torch.randint(0, 256, (4, 3, 24, 24), dtype=torch.uint8)
-    other = torch.cat([pixels[:1], 255 - pixels[1:]])
-    encoder = trained_encoder(folder)
-    assert torch.equal(encoder(pixels)[0], encoder(other)[0])
-    assert not torch.equal(encoder(pixels)[1], encoder(other)[1])
+class TestTrainedEncoder(EncoderLaws):
+    """Its embedding does not depend on a picture's neighbours, and so on."""
+
+    @pytest.fixture(autouse=True)
+    def _kept(self, folder: Path) -> None:
+        self.folder = folder
+
+    def encoder(self) -> Encoder:
+        """The folder as it was written."""
+        return trained_encoder(self.folder)
 
 
 @pytest.mark.parametrize(
