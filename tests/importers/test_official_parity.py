@@ -113,6 +113,8 @@ def test_the_tokens(name: str) -> None:
     assert off(condition.null().tokens, wanted["tokens_uncond"]) < PIECE
     if region:
         assert off(own.embedder.condition(wanted["emb_patch"]).tokens, wanted["tokens_region_zero"]) < PIECE
+        unknown = torch.zeros_like(wanted["emb_patch"])  # and a region alone
+        assert off(own.embedder.condition(unknown, *region).tokens, wanted["tokens_patch_zero"]) < PIECE
 
 
 @models

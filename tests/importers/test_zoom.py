@@ -28,6 +28,9 @@ from patchloom.networks.ldm_files import load_latent_denoiser, save_latent_denoi
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.networks.zoom import ZoomEmbedder, ZoomShape
+from patchloom.pipelines.imported import Facts, save_imported
+from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.record import Source
 
 SHAPE = ZoomShape(12, width=16, magnifications=3, depth=2, heads=2, hidden=24, side=4)
 
@@ -179,6 +182,18 @@ def test_an_image_at_the_finest_magnification_and_at_a_coarser_one(tmp_path: Pat
     coarse = weave_canvas(default_run(own, scene, scene.canvas, How(steps=2)))
     assert np.isfinite(fine.read(Box(0, 0, 32, 32))).all()
     assert np.isfinite(coarse.read(Box(0, 0, 16, 16))).all()
+
+
+@needs_fixtures
+def test_it_is_a_pipeline_of_one_embedding_a_window(tmp_path: Path) -> None:
+    own = import_checkpoint(checkpoint(tmp_path))
+    source = Source("latent-diffusion", own.spec.ema, own.passengers, "MIT")
+    save_imported(tmp_path / "p", own.parts, own.autoencoder, own.spec.patch_px, source, Facts("zoom", "0.5um"))
+    pipeline = load_pipeline(tmp_path / "p")
+    assert pipeline.record.encoder.dim == 12
+    embeddings = np.random.default_rng(0).standard_normal((2, 12)).astype(np.float32)
+    told = pipeline.conditioning.patches(embeddings)
+    torch.testing.assert_close(told.tokens, own.embedder.condition(torch.from_numpy(embeddings)).tokens)
 
 
 def test_windows_are_told_the_cells_that_lie_in_them() -> None:

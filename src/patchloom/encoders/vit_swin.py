@@ -108,10 +108,10 @@ class Block(nn.Module):
             raise InputError(f"a plane of {height} x {width} is not in windows of {side}: give pictures of 224 px")
         shift = side // 2 if self.moved and min(height, width) > side else 0
         own = self.norm(plane).roll((-shift, -shift), (1, 2))
-        windows = own.unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        windows = _cut(own, side).flatten(3, 4).flatten(1, 2)
         mixed = self._attention(windows, self._masks(height, width, shift, plane))
-        mixed = mixed.unflatten(1, (height // side, -1)).unflatten(3, (side, side)).transpose(2, 3)
-        plane = plane + mixed.flatten(3, 4).flatten(1, 2).roll((shift, shift), (1, 2))
+        mixed = mixed.reshape(len(plane), height // side, width // side, side, side, -1).transpose(2, 3)
+        plane = plane + mixed.reshape(plane.shape).roll((shift, shift), (1, 2))
         return plane + self.feed_out(F.gelu(self.feed_in(self.feed_norm(plane))))  # type: ignore[no-any-return]
 
     def _attention(self, windows: Tensor, mask: Tensor) -> Tensor:
@@ -128,10 +128,15 @@ class Block(nn.Module):
         if not shift:
             return near.to(like.dtype)
         rows, cols = (_parts(length, side, shift) for length in (height, width))
-        place = (rows[:, None] * 3 + cols).unflatten(0, (-1, side)).unflatten(2, (-1, side)).transpose(1, 2)
-        place = place.flatten(2, 3).flatten(0, 1)
+        place = _cut((rows[:, None] * 3 + cols)[None, :, :, None], side).reshape(-1, side**2)
         apart = (place[:, :, None] != place[:, None, :])[:, None].to(near.device)
-        return (near + apart * _APART).to(like.dtype)  # type: ignore[no-any-return]
+        return (near + apart * _APART).to(like.dtype)
+
+
+def _cut(plane: Tensor, side: int) -> Tensor:
+    """A plane (b, h, w, width) in windows (b, h / side, w / side, side, side, width)."""
+    b, height, width, values = plane.shape
+    return plane.reshape(b, height // side, side, width // side, side, values).transpose(2, 3)
 
 
 def _parts(length: int, side: int, shift: int) -> Tensor:
