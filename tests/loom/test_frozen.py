@@ -11,9 +11,11 @@ from tests.loom.test_decode import Convolutions
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.errors import InputError
 from patchloom.fields.field import ArrayField
-from patchloom.geometry import Box
-from patchloom.loom.decode import decode_field
-from patchloom.loom.frozen import FrozenNorm, freeze, sampled
+from patchloom.geometry import Box, Window
+from patchloom.loom.decode import decode_field, tiles
+from patchloom.loom.frozen import FrozenNorm, Seen, freeze, reach_of, sampled
+
+WHOLE = [Window(0, Box(0, 0, 48, 96), Box(0, 0, 48, 96))]
 
 
 @pytest.fixture(scope="module")
@@ -44,26 +46,29 @@ def tint(made: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
 def test_frozen_tiles_have_less_of_a_tint(stage: FirstStage, canvas: ArrayField) -> None:
     truth = whole(stage, canvas)
     own = decode_field(canvas, stage, tile=16, margin=6).read(Box(0, 0, 96, 192))
-    frozen = freeze(stage, canvas, tile=48, margin=6)
+    frozen = freeze(stage, canvas, sampled(tiles((48, 96), reach_of(stage), 24)), margin=6)
     shared = decode_field(canvas, frozen, tile=16).read(Box(0, 0, 96, 192))
     assert tint(own.astype(np.float64), truth) > 2
     assert tint(shared.astype(np.float64), truth) < 0.25 * tint(own.astype(np.float64), truth)
 
 
 def test_frozen_on_the_whole_canvas_at_once_decoding_is_as_before(stage: FirstStage, canvas: ArrayField) -> None:
-    frozen = freeze(stage, canvas, tile=96)
+    frozen = freeze(stage, canvas, WHOLE, margin=6)
     with torch.no_grad():
         made = frozen.decode(torch.from_numpy(canvas.array)[None])[0].numpy().astype(np.float64)
     assert np.abs(made - whole(stage, canvas)).max() <= 1
 
 
-def test_a_norm_pools_its_first_batch_and_stays() -> None:
+def test_a_norm_pools_the_cores_of_its_first_batch_and_stays() -> None:
     torch.manual_seed(1)
     norm = torch.nn.GroupNorm(2, 4)
     torch.nn.init.normal_(norm.weight)
-    frozen, x = FrozenNorm(norm), torch.randn(3, 4, 5, 6) * 2 + 1
-    side_by_side = torch.cat(list(x), dim=2)[None]
-    expected = torch.stack(norm(side_by_side)[0].split(6, dim=2))
+    x, tile = torch.randn(2, 4, 10, 12) * 2 + 1, Box(0, 0, 5, 6)
+    frozen = FrozenNorm(norm, Seen([Window(0, tile, Box(0, 0, 5, 4)), Window(1, tile, Box(1, 1, 4, 5))]))
+    cores = torch.cat([x[0, :, :10, :8].flatten(1), x[1, :, 2:, 2:].flatten(1)], 1).reshape(2, -1)
+    groups = x.reshape(2, 2, -1)
+    scaled = (groups - cores.mean(1)[:, None]) / (cores.var(1, correction=0) + norm.eps).sqrt()[:, None]
+    expected = scaled.reshape(x.shape) * norm.weight[:, None, None] + norm.bias[:, None, None]
     torch.testing.assert_close(frozen(x), expected)
     torch.testing.assert_close(frozen(x[:1]), expected[:1])
     assert not torch.allclose(norm(x[:1]), expected[:1])
@@ -71,7 +76,7 @@ def test_a_norm_pools_its_first_batch_and_stays() -> None:
 
 def test_the_autoencoder_that_was_given_stays_as_it_was(stage: FirstStage, canvas: ArrayField) -> None:
     before = whole(stage, canvas)
-    frozen = freeze(stage, canvas, margin=7)
+    frozen = freeze(stage, canvas, WHOLE, margin=7)
     np.testing.assert_array_equal(whole(stage, canvas), before)
     assert (frozen.factor, frozen.channels, frozen.receptive_field) == (stage.factor, 4, 7)
     pixels = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
@@ -79,16 +84,16 @@ def test_the_autoencoder_that_was_given_stays_as_it_was(stage: FirstStage, canva
         torch.testing.assert_close(frozen.encode(pixels), stage.encode(pixels))
 
 
-@pytest.mark.parametrize("canvas", [Box(0, 0, 10, 700), Box(0, 0, 640, 640), Box(0, 0, 64, 65)])
-def test_samples_are_spread_and_of_one_shape(canvas: Box) -> None:
-    boxes = sampled(canvas, 64, 16, seed=0)
-    assert len(boxes) <= 16
-    assert {box.shape for box in boxes} == {(min(64, canvas.height), 64)}
-    assert all(canvas.contains(box) for box in boxes)
-    assert max(box.stop_x for box in boxes) > 0.85 * canvas.width
-    assert boxes == sampled(canvas, 64, 16, seed=0)
+@pytest.mark.parametrize("shape", [(10, 700), (640, 640), (64, 65)])
+def test_samples_are_spread_and_of_one_shape(shape: tuple[int, int]) -> None:
+    lattice = tiles(shape, 8, 32)
+    found = sampled(lattice)
+    assert len(found) == min(len(lattice), 16)
+    assert len({window.box.shape for window in found}) == 1
+    assert max(window.core.stop_x for window in found) > 0.85 * shape[1]
+    assert found == sampled(lattice)
 
 
 def test_what_has_no_norms_is_refused(canvas: ArrayField) -> None:
     with pytest.raises(InputError, match="torch modules"):
-        freeze(Convolutions(), canvas)
+        freeze(Convolutions(), canvas, WHOLE, margin=3)

@@ -60,6 +60,12 @@ if TYPE_CHECKING:  # torch
     type=click.Choice(["x", "y", "both"]),
     help="Join the left edge to the right one (x), the upper to the lower (y): a picture that tiles without a seam.",
 )
+@click.option(
+    "--norms",
+    type=click.Choice(["frozen", "exact", "own"]),
+    help="What an imported decoder's norms measure: a sample of the picture (frozen, the default), all of it, layer by "
+    "layer (exact, for small ones), or each tile by itself (own).",
+)
 @click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Windows denoised at once.")
 @click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
 @click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
@@ -101,6 +107,7 @@ def generate(
     core: int | None,
     sync: int,
     wrap: Literal["x", "y", "both"] | None,
+    norms: Literal["frozen", "exact", "own"] | None,
     batch: int,
     compression: Literal["jpeg", "deflate"] | None,
     quality: int,
@@ -123,8 +130,8 @@ def generate(
     from patchloom.pipelines.edit import open_edit
     from patchloom.pipelines.generate import size_of
     from patchloom.pipelines.grids import Told
-    from patchloom.pipelines.image_file import calibrate, estimate, generate_file
-    from patchloom.pipelines.settings import Settings
+    from patchloom.pipelines.image_file import calibrate, decoder_passes, estimate, generate_file
+    from patchloom.pipelines.settings import Settings, settled
     from patchloom.pipelines.workers import hire
 
     started = time.monotonic()
@@ -134,7 +141,9 @@ def generate(
         raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
     loaded = _load(pipeline, device, dtype)
     how = Settings(seed, sampler, steps, guidance, null_every=null_every, recipe=recipe)
-    settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap)
+    settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap, norms=norms)
+    if norms is not None and settled(loaded, settings).norms is None:
+        note(("--norms has no effect: this pipeline's decoder has no norms over the plane",))
     with progress() as bar:
         told = Told(grid_encoder, slide_pixel_size, grid_patch, grid_tolerance)
         grid = _grid(loaded, grid_path, reference, region, told, stride_px, bar("embed"))
@@ -162,6 +171,7 @@ def generate(
     facts = {"pixel_size": str(loaded.pixel_size), "size_px": [height, width], **_counts(cost)}
     if dry_run:
         ahead = calibrate(loaded, grid, settings, only=only, edit=edit)
+        facts |= {"decoder_passes": decoder_passes(loaded, grid, settings)}
         facts |= {"peak_memory_bytes": ahead.peak_memory_bytes, "seconds": round(ahead.seconds, 1)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)

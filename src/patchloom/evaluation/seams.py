@@ -41,9 +41,17 @@ class Borders:
         """The same lines counted in pixels `factor` times smaller (latents to pixels)."""
         return Borders(frozenset(y * factor for y in self.rows), frozenset(x * factor for x in self.cols))
 
+    def within(self, part: Box) -> Borders:
+        """The lines inside a part of the picture, counted from its corner."""
+        return Borders(_inside(self.rows, part.y, part.stop_y), _inside(self.cols, part.x, part.stop_x))
+
     def without(self, other: Borders) -> Borders:
         """The lines that are not also those of another kind."""
         return Borders(self.rows - other.rows, self.cols - other.cols)
+
+
+def _inside(lines: frozenset[int], start: int, stop: int) -> frozenset[int]:
+    return frozenset(line - start for line in lines if start < line < stop)
 
 
 def _starts(spans: tuple[Span, ...], period: int | None) -> frozenset[int]:

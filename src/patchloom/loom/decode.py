@@ -25,6 +25,15 @@ BATCH = 4  # tiles decoded at once
 KEY = "pixels"  # of the decoded field among the works of a run
 
 
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How a canvas is decoded: its tiles, how often each is, and what latents that takes wherever the pixels lie."""
+
+    lattice: Lattice
+    passes: int = 1
+    always: tuple[Box, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decode:
     """The autoencoder's decoder as the work of a weave: float latents to uint8 pixels."""

@@ -40,10 +40,10 @@ def guided_evaluations(scale: float, interval: Interval | None = None) -> Callab
     return evaluations
 
 
-def cone(lattices: Sequence[Lattice], box: Box) -> list[list[Window]]:
-    """The windows that a box of the last field depends on, for each lattice of a chain."""
+def cone(lattices: Sequence[Lattice], *of: Box) -> list[list[Window]]:
+    """The windows that boxes of the last field depend on, for each lattice of a chain."""
     found: list[list[Window]] = []
-    boxes = [box]
+    boxes = list(of)
     for lattice in reversed(lattices):
         found.append([lattice.window(int(index)) for index in np.flatnonzero(meeting(lattice, boxes))])
         boxes = [window.box for window in found[-1]]

@@ -18,7 +18,7 @@ from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.diffusion.condition import Condition
 from patchloom.fields.weave import Work
 from patchloom.geometry import Box, Lattice, Window
-from patchloom.loom.decode import BATCH, KEY, Decode, tiles
+from patchloom.loom.decode import BATCH, KEY, Decode, Tiling, tiles
 from patchloom.loom.figures import cone
 from patchloom.loom.memory import Sparing
 from patchloom.loom.run import Run, works
@@ -37,18 +37,25 @@ class Forecast:
 
 
 def forecast(
-    run: Run[C], autoencoder: Autoencoder, region: Box | None = None, *, clock: Callable[[], float] = time.perf_counter
+    run: Run[C],
+    autoencoder: Autoencoder,
+    region: Box | None = None,
+    *,
+    tiling: Tiling | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Forecast:
     """Evaluate a batch of each kind of window twice, and a batch of tiles, and count the rest.
 
     A kind is a window's shape and what its meeting asks of the denoiser. `region` is the part of the latents that is
-    made. Raises CapacityError where not even one window fits.
+    made, `tiling` how it is decoded. Raises CapacityError where not even one window fits.
     """
     crew = Sparing()
     box = region or run.latents.box
+    tiling = tiling or Tiling(tiles(run.shape, autoencoder.receptive_field, wrap=run.plan.wrap))
     seconds: dict[tuple[Any, ...], float] = {}
     total = 0.0
-    for (key, work), windows, stages in zip(works(run).items(), cone(run.lattices, box), run.meetings, strict=True):
+    needed = cone(run.lattices, box, *(() if run.kept is not None else tiling.always))
+    for (key, work), windows, stages in zip(works(run).items(), needed, run.meetings, strict=True):
         asked = [window for window in windows if not work.idle(window)]
         if not asked:
             continue
@@ -57,12 +64,12 @@ def forecast(
             shape = (run.batch, work.planes * run.latents.channels, *asked[0].box.shape)
             seconds[kind] = _seconds(crew, key, work, asked[:1] * run.batch, shape, clock)
         total += seconds[kind] * ceil(len(asked) / run.batch)
-    lattice = tiles(run.shape, autoencoder.receptive_field, wrap=run.plan.wrap)
+    lattice = tiling.lattice
     decode = Decode(autoencoder, BATCH, run.device)
     first = lattice.window(0)
     shape = (BATCH, run.latents.channels, *first.box.shape)
     one = _seconds(crew, KEY, decode, [first] * BATCH, shape, clock)
-    total += one * ceil(len(lattice.meeting(box)) / BATCH)
+    total += one * ceil(len(lattice.meeting(box)) / BATCH) * tiling.passes
     return Forecast(total, peak_memory(run.device) + _held(run, lattice, autoencoder.factor), crew.portion)
 
 

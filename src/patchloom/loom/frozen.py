@@ -8,8 +8,11 @@ sample's error and attention, which still sees its tile alone.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +21,13 @@ from torch import Tensor, nn
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.errors import InputError
 from patchloom.fields.field import Field
-from patchloom.geometry import Box
+from patchloom.fields.views import around
+from patchloom.geometry import OPEN, Lattice, Period, Window
 
 SAMPLES = 16
+_PROBE = 8  # latents on a side of what tells a decoder's reach
+M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,83 +57,121 @@ class Frozen:
         return self.tiled.decode(latents)
 
 
+@dataclass(slots=True)
+class Seen:
+    """The windows whose tiles a decoder is being shown, and so which part of each counts: what no other tile gives."""
+
+    windows: Sequence[Window] = ()
+
+    def cores(self, x: Tensor) -> Tensor:
+        """Features (b, channels, h, w) of the tiles to those of their cores (channels, places)."""
+        return torch.cat([self._core(tile, window) for tile, window in zip(x, self.windows, strict=True)], dim=1)
+
+    def _core(self, tile: Tensor, window: Window) -> Tensor:
+        scale = tile.shape[-1] // window.box.width
+        return tile[:, *window.core.times(scale).inside(window.box.times(scale))].flatten(1)
+
+
 def freeze(
     autoencoder: Autoencoder,
     latents: Field,
+    windows: Sequence[Window],
     *,
-    tile: int = 64,
-    margin: int = 16,
-    samples: int = SAMPLES,
-    seed: int = 0,
+    margin: int,
+    period: Period = OPEN,
     device: torch.device | None = None,
 ) -> Frozen:
     """Fix the statistics of every GroupNorm of a decoder to those over tiles of a finished canvas.
 
-    One pass decodes `samples` tiles of `tile` latents together, spread over the canvas, or all of it where it is
-    small; each layer's statistics are pooled over the batch, so that later layers see what earlier ones will give.
-    `margin` is how many latents tiles are to overlap by. Raises InputError where there is no module or no GroupNorm.
+    One pass decodes windows of one shape together, such as those of `sampled`; each layer's statistics are pooled over
+    the cores of all, so that later layers see what earlier ones will give. `margin` is how many latents tiles are to
+    overlap by. Raises InputError where there is no module or no GroupNorm.
     """
     if not isinstance(autoencoder, nn.Module):
         raise InputError("statistics are frozen of decoders that are torch modules; this one is not")
-    tiled = copy.deepcopy(autoencoder)
-    if not _replaced(tiled):
+    tiled, seen = copy.deepcopy(autoencoder), Seen(windows)
+    if not replaced(tiled, nn.GroupNorm, lambda norm: FrozenNorm(norm, seen)):
         raise InputError("this decoder has no GroupNorm to freeze: what else looks at the whole plane stays as it is")
-    boxes = sampled(latents.frame.box, tile, samples, seed)
-    batch = torch.from_numpy(np.stack([np.asarray(latents.read(box), np.float32) for box in boxes]))
+    source = around(latents, period)
+    batch = torch.from_numpy(np.stack([np.asarray(source.read(window.box), np.float32) for window in windows]))
     with torch.no_grad():
         tiled.decode(batch.to(device or torch.device("cpu")))
     return Frozen(autoencoder, tiled, margin)
 
 
-def sampled(canvas: Box, tile: int, samples: int, seed: int) -> list[Box]:
-    """Boxes of one shape spread over a canvas: every tile of it, or a sample with one from each of equal shares."""
-    height, width = min(tile, canvas.height), min(tile, canvas.width)
-    tops, lefts = _starts(canvas.height, height), _starts(canvas.width, width)
-    every = [Box(top, left, height, width) for top in tops for left in lefts]
-    if len(every) <= samples:
-        return every
+def sampled(lattice: Lattice, samples: int = SAMPLES, seed: int = 0) -> list[Window]:
+    """Windows spread over a canvas: every one of a lattice, or one from each of equal shares."""
+    if len(lattice) <= samples:
+        return list(lattice)
     random = np.random.Generator(np.random.PCG64(seed))
-    edges = np.linspace(0, len(every), samples + 1).astype(int)
-    return [every[int(random.integers(a, b))] for a, b in pairwise(edges)]
+    edges = np.linspace(0, len(lattice), samples + 1).astype(int)
+    return [lattice.window(int(random.integers(a, b))) for a, b in pairwise(edges)]
 
 
 class FrozenNorm(nn.Module):
     """A GroupNorm that measures the first batch that it sees, all of it together, and then stays with that."""
 
-    def __init__(self, norm: nn.GroupNorm) -> None:
+    mean: Tensor  # of each group
+    variance: Tensor
+
+    def __init__(self, norm: nn.GroupNorm, seen: Seen) -> None:
         super().__init__()
-        self.norm = norm
+        self.norm, self.seen = norm, seen
         self.settled = False
         self.register_buffer("mean", torch.zeros(norm.num_groups))
         self.register_buffer("variance", torch.ones(norm.num_groups))
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, channels, h, w) to the same."""
-        groups = x.reshape(len(x), self.norm.num_groups, -1, *x.shape[2:])
         if not self.settled:
-            variance, mean = torch.var_mean(groups.float(), dim=(0, 2, 3, 4), correction=0)
-            self.mean, self.variance, self.settled = mean, variance, True
-        scale = (self.variance + self.norm.eps).rsqrt()
-        shape = (1, -1, 1, 1, 1)
-        flat: Tensor = ((groups - self.mean.to(x).view(shape)) * scale.to(x).view(shape)).flatten(1, 2)
-        if self.norm.weight is None:
-            return flat
-        return flat * self.norm.weight[:, None, None] + self.norm.bias[:, None, None]
+            groups = self.seen.cores(x.float()).reshape(self.norm.num_groups, -1)
+            self.variance, self.mean = torch.var_mean(groups, dim=1, correction=0)
+            self.settled = True
+        return normalised(x, self.norm, self.mean, self.variance)
 
 
-def _replaced(module: nn.Module) -> int:
-    """Replace the GroupNorms of a module in place; how many there were."""
-    found = 0
-    for parent in list(module.modules()):
-        if isinstance(parent, FrozenNorm):
-            continue
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.GroupNorm):
-                setattr(parent, name, FrozenNorm(child))
-                found += 1
+def normalised(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:
+    """What a GroupNorm makes of x (b, channels, h, w) with a mean and a variance for each group."""
+    groups = x.reshape(len(x), norm.num_groups, -1, *x.shape[2:])
+    shape = (1, -1, 1, 1, 1)
+    scale = (variance + norm.eps).rsqrt()
+    flat: Tensor = ((groups - mean.to(x).view(shape)) * scale.to(x).view(shape)).flatten(1, 2)
+    if norm.weight is None:
+        return flat
+    return flat * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def replaced(module: nn.Module, kind: type[M], made: Callable[[M], R]) -> list[R]:
+    """Put `made(layer)` in the place of every layer of a kind; what was put there, in the order of the module's own.
+
+    What stands inside of such a layer already is left alone.
+    """
+    found: list[R] = []
+    for name, child in list(module.named_children()):
+        if isinstance(child, kind):
+            found.append(made(child))
+            setattr(module, name, found[-1])
+        elif not isinstance(child, FrozenNorm):
+            found += replaced(child, kind, made)
     return found
 
 
-def _starts(length: int, tile: int) -> list[int]:
-    """Starts of tiles side by side, the last against the edge."""
-    return [*range(0, length - tile, tile), length - tile]
+def reach_of(autoencoder: Autoencoder) -> int:
+    """Latents around one that the decoder's convolutions reach, one after another: the halo of its tiles."""
+    if not isinstance(autoencoder, nn.Module):
+        raise InputError("what a decoder reaches is asked of torch modules; this one is not")
+    reach = 0.0
+
+    def seen(module: nn.Conv2d, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
+        nonlocal reach
+        reach += max(module.dilation[0] * (module.kernel_size[0] - 1) / 2 * _PROBE / answer.shape[-1], 0)
+
+    hooks = [layer.register_forward_hook(seen) for layer in autoencoder.modules() if isinstance(layer, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            device = next(autoencoder.parameters()).device
+            autoencoder.decode(torch.zeros(1, autoencoder.channels, _PROBE, _PROBE, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ceil(reach)

@@ -85,12 +85,15 @@ class Run(Generic[C]):
         return self.plan.lattices(self.shape, [stages[0].sigma for stages in self.meetings])
 
 
-def figures(run: Run[C], factor: int, region: Box | None = None) -> Figures:
-    """What the run costs, without running it; with `region` (in latents), what that region alone costs."""
+def figures(run: Run[C], factor: int, region: Box | None = None, also: Sequence[Box] = ()) -> Figures:
+    """What the run costs, without running it; with `region` (in latents), what that region alone costs.
+
+    `also` are latents that are read beside the region.
+    """
     costs = [sum(run.evaluations(stage.sigma) for stage in stages) for stages in run.meetings]
     box = region or run.latents.box
     idle = partial(is_idle, background=run.background, kept=run.kept, period=run.period)
-    return count(cone(run.lattices, box), costs, idle, (box.height * factor, box.width * factor))
+    return count(cone(run.lattices, box, *also), costs, idle, (box.height * factor, box.width * factor))
 
 
 def chain(run: Run[C], store: Store, progress: Progress | None = None, crew: Crew = alone) -> list[Weave]:

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.official import start_deviation
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
 from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew
-from patchloom.geometry import Box, Frame, Lattice
+from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.blended import BlendedDecode
-from patchloom.loom.decode import decode_field, latents_under, tiles
+from patchloom.loom.decode import latents_under
 from patchloom.loom.denoise import Background
 from patchloom.loom.figures import Figures
 from patchloom.loom.keep import Patched
 from patchloom.loom.latents import read_latents, write_latents
 from patchloom.loom.memory import Sparing
-from patchloom.loom.orders import weave_canvas, weave_down, weave_region
-from patchloom.loom.plan import average
+from patchloom.loom.orders import weave_canvas, weave_down, weave_parts, weave_region
 from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
+from patchloom.pipelines.decoding import decoded, tiles_of, tiling_of
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, settled, stages_of
@@ -114,16 +112,22 @@ def generate(
     settings, crew = settings or Settings(), crew or Sparing()
     run = plan_run(pipeline, grid, settings, edit)
     part = part_of(pipeline, run, settings, only, edit)
-    counted = figures(run, pipeline.record.factor, part)
-    latents = _finished(run, part, store, order, crew, progress)
+    counted = figures_of(pipeline, run, settings, part)
+    latents = _finished(run, part, store, order, crew, progress, tiling_of(pipeline, settings, run.shape).always)
     told = provenance(pipeline, grid, settings, counted, only, edit, crew.portion)
     if save is not None:
         write_latents(latents, save, told)
         latents = read_latents(save)
-    pixels = _decoded(pipeline, latents, settings, crew)
+    pixels = decoded(pipeline, run, latents, settings, crew)
     if only is not None:
         pixels = Cropped(pixels, only)
     return Image(pixels, counted, told, georeference(pipeline, grid, only))
+
+
+def figures_of(pipeline: Pipeline, run: Run[Any], settings: Settings, part: Box | None) -> Figures:
+    """What the latents of an image cost, or those of a part with what its decoder measures beside it."""
+    beside = () if run.kept is not None else tiling_of(pipeline, settings, run.shape).always
+    return figures(run, pipeline.record.factor, part, beside)
 
 
 def part_of(pipeline: Pipeline, run: Run[Any], settings: Settings, only: Box | None, edit: Edit | None) -> Box | None:
@@ -141,22 +145,6 @@ def part_of(pipeline: Pipeline, run: Run[Any], settings: Settings, only: Box | N
     return latents_under(tiles_of(pipeline, settings, run.shape), only, factor)
 
 
-def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> Lattice:
-    """How a canvas (height, width) of latents is cut for decoding: officially into patches a quarter apart."""
-    patch = pipeline.record.patch_px // pipeline.record.factor
-    if settings.recipe == "official":
-        return average(shape, patch, patch // 4)
-    return tiles(shape, pipeline.autoencoder.receptive_field, wrap=settings.joined)
-
-
-def _decoded(pipeline: Pipeline, latents: Field, settings: Settings, crew: Crew) -> Field:
-    decoder, size = pipeline.autoencoder, pipeline.pixel_size
-    if settings.recipe == "official" and isinstance(decoder, FirstStage):
-        patch = pipeline.record.patch_px // decoder.factor
-        return BlendedDecode(latents, decoder, patch, patch // 4, size)
-    return decode_field(latents, decoder, device=pipeline.device, pixel_size=size, crew=crew, wrap=settings.joined)
-
-
 def _finished(
     run: Run[Any],
     part: Box | None,
@@ -164,8 +152,11 @@ def _finished(
     order: Order | None,
     crew: Crew,
     progress: Advance | None,
+    beside: Sequence[Box],
 ) -> Field:
-    """The finished latents, made or about to be made."""
+    """The finished latents, made or about to be made; where `beside` is read too, a part is made when it is read."""
+    if part is not None and beside and run.kept is None:
+        return weave_parts(run, store, progress, crew=crew)
     if part is not None:
         made = weave_region(run, part, store, progress, crew=crew)
         return made if run.kept is None else Patched(made, run.kept)
@@ -222,7 +213,9 @@ def provenance(
 
     `portion` is how many windows of a batch went through the network at once after memory ran out.
     """
-    parts = {} if only is None else {"only_xywh": [only.x, only.y, only.width, only.height]}
+    parts = {}
+    if only is not None:
+        parts = {"only_xywh": [only.x, only.y, only.width, only.height], "of_px": list(size_of(pipeline, grid))}
     return {
         "synthetic": True,
         "pipeline": {"name": pipeline.record.name, "digest": pipeline.digest},

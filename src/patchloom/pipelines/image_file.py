@@ -13,9 +13,19 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.figures import Figures
 from patchloom.loom.forecast import Forecast, forecast
 from patchloom.loom.memory import Sparing
-from patchloom.loom.run import figures
+from patchloom.pipelines.decoding import tiling_of
 from patchloom.pipelines.edit import Edit, latents_beside
-from patchloom.pipelines.generate import Advance, Image, generate, part_of, plan_run, provenance, write
+from patchloom.pipelines.generate import (
+    Advance,
+    Image,
+    canvas,
+    figures_of,
+    generate,
+    part_of,
+    plan_run,
+    provenance,
+    write,
+)
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.tiles import Compression
@@ -72,7 +82,7 @@ def estimate(
 ) -> Figures:
     """What a run will cost, without running it; of a part or an edit, what that costs."""
     run = plan_run(pipeline, grid, settings, edit)
-    return figures(run, pipeline.record.factor, part_of(pipeline, run, settings, only, edit))
+    return figures_of(pipeline, run, settings, part_of(pipeline, run, settings, only, edit))
 
 
 def calibrate(
@@ -85,7 +95,14 @@ def calibrate(
 ) -> Forecast:
     """How long a run will take and how much memory, from a batch of each kind."""
     run = plan_run(pipeline, grid, settings, edit)
-    return forecast(run, pipeline.autoencoder, part_of(pipeline, run, settings, only, edit))
+    part, tiling = part_of(pipeline, run, settings, only, edit), tiling_of(pipeline, settings, run.shape)
+    return forecast(run, pipeline.autoencoder, part, tiling=tiling)
+
+
+def decoder_passes(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) -> int:
+    """How often every tile goes through the decoder: more than once where exact norms are measured, and less deep."""
+    frame = canvas(pipeline, grid)
+    return tiling_of(pipeline, settings, (frame.height, frame.width)).passes
 
 
 def _store(folder: Path, manifest: dict[str, object]) -> DirectoryStore:

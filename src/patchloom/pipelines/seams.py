@@ -15,14 +15,14 @@ from patchloom.evaluation.patches import codec_of, lossy
 from patchloom.evaluation.report import Report, report
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import Field
-from patchloom.geometry import Lattice
-from patchloom.pipelines.generate import tiles_of
+from patchloom.geometry import Box, Lattice
+from patchloom.pipelines.decoding import tiles_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, plan_of, stages_of
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
 
-PART = "only_xywh"  # in the provenance of an image of which only a region was made
+PART, WHOLE = "only_xywh", "of_px"  # in the provenance of a part of an image: where it lies, and in what
 LAST, EARLIER, DECODE = "last stage", "earlier stages", "decode tiles"
 OTHERS_LOSSY = "the picture went through a lossy codec, which smooths seams and has blocks of its own"
 SAME_LINES = "the same lines of the real reference"
@@ -33,9 +33,11 @@ def seam_meter(pipeline: Pipeline, image: Path, reference: Path | None = None, *
 
     With `reference`, a real picture of the same size, the same lines of it are each figure's floor.
     """
-    settings = settings_of(read_provenance(image), pipeline, image.name)
+    block = read_provenance(image)
+    settings = settings_of(block, pipeline, image.name)
     with open_raster(image) as made:
-        kinds = borders_of(pipeline, settings, made.frame.box.shape)
+        whole, part = place_of(block or {}, made.frame.box, image.name)
+        kinds = {kind: one.within(part) for kind, one in borders_of(pipeline, settings, whole).items()}
         side = Side(image.name, 1, codec_of(image))
         if reference is None:
             return report(f"seams of {image.name}", seam_entries(pipeline, made, kinds, side, seed=seed))
@@ -88,15 +90,13 @@ def _cautioned(found: Estimate | Absent) -> Estimate | Absent:
 def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) -> Settings:
     """The settings in a provenance block.
 
-    Raises FormatError without them, InputError for a part of an image, MismatchError for another pipeline's.
+    Raises FormatError without them, MismatchError for another pipeline's.
     """
     if block is None or "settings" not in block:
         raise FormatError(
             f"`{name}` does not say how it was made: the seam meter reads plan and window from the provenance that "
             "`patchloom generate` writes"
         )
-    if PART in block:
-        raise InputError(f"`{name}` is a part of a larger image, whose borders lie elsewhere; measure the whole image")
     made = block.get("pipeline", {}).get("digest")
     if made != pipeline.digest:
         raise MismatchError(
@@ -104,6 +104,24 @@ def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) 
             "name the pipeline that made it"
         )
     return records.load(Settings, block["settings"], f"the provenance of `{name}`")
+
+
+def place_of(block: Mapping[str, Any], image: Box, name: str) -> tuple[tuple[int, int], Box]:
+    """The whole image (height, width) that a provenance block speaks of, and which part of it this image is.
+
+    Raises InputError for a part that does not say of what, FormatError where it is of another size than it says.
+    """
+    if PART not in block:
+        return image.shape, image
+    if WHOLE not in block:
+        raise InputError(
+            f"`{name}` is a part of a larger image and was made before parts said how large: its borders are unknown; "
+            "make it again, or measure the whole image"
+        )
+    x, y, width, height = block[PART]
+    if (height, width) != image.shape:
+        raise FormatError(f"`{name}` is {image.width} x {image.height} px, but says that it is {width} x {height} px")
+    return (block[WHOLE][0], block[WHOLE][1]), Box(y, x, height, width)
 
 
 def borders_of(pipeline: Pipeline, settings: Settings, size_px: tuple[int, int]) -> dict[str, Borders]:

@@ -20,6 +20,8 @@ from patchloom.loom.ring import Wrap
 from patchloom.pipelines.conditioning import ByCellTokens
 from patchloom.pipelines.pipeline import Pipeline
 
+Norms = Literal["frozen", "exact", "own"]
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -42,6 +44,7 @@ class Settings:
     batch: int = 16
     recipe: Literal["official"] | None = None
     wrap: Literal["x", "y", "both"] | None = None  # which edges are joined: left and right, upper and lower
+    norms: Norms | None = None  # what a foreign decoder's norms measure; None for decoders without any
 
     @property
     def joined(self) -> Wrap:
@@ -69,7 +72,14 @@ def settled(pipeline: Pipeline, settings: Settings) -> Settings:
         plan=plan,
         window=window,
         core=settings.core or usual[plan],
+        norms=_norms(pipeline, settings),
     )
+
+
+def _norms(pipeline: Pipeline, settings: Settings) -> Norms | None:
+    if settings.recipe == "official" or pipeline.autoencoder.receptive_field is not None:
+        return None
+    return settings.norms or "frozen"
 
 
 def _officially(settings: Settings) -> Settings:
@@ -79,6 +89,10 @@ def _officially(settings: Settings) -> Settings:
         )
     if settings.wrap is not None:
         raise InputError("the official recipe makes images with edges; leave out --wrap, or leave the recipe out")
+    if settings.norms is not None:
+        raise InputError(
+            "the official recipe decodes each patch by itself; leave out --norms, or the recipe"
+        )
     guidance = SCALE if settings.guidance is None else settings.guidance
     return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
 

@@ -1,0 +1,89 @@
+"""From finished latents to pixels: how a canvas is cut for the decoder, and what a foreign decoder's norms measure.
+
+Our own decoders reach a few latents far. Foreign ones have norms, and attention, over all that they see, so tiles of
+them differ in tint. `frozen` measures the norms once on a sample of the canvas, `exact` measures what looks at the
+plane over all of the canvas, one layer after another, `own` leaves every tile its own and fades them into one another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.fields.field import Field
+from patchloom.fields.weave import Crew
+from patchloom.geometry import Box, Lattice, Window
+from patchloom.loom.blended import BlendedDecode
+from patchloom.loom.decode import Tiling, decode_field, tiles
+from patchloom.loom.frozen import freeze, reach_of, sampled
+from patchloom.loom.memory import Sparing
+from patchloom.loom.plan import average
+from patchloom.loom.run import Run
+from patchloom.loom.swept import check_size, layers_of, sweep_exactly
+from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.settings import Settings, settled
+
+_SAMPLE = 32  # latents on a side of a tile that norms are measured on
+
+
+def tiling_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> Tiling:
+    """How a canvas (height, width) of latents is decoded, how often, and what of it is always read."""
+    norms, canvas = settled(pipeline, settings).norms, Box(0, 0, *shape)
+    lattice = tiles_of(pipeline, settings, shape)
+    if norms == "exact":
+        check_size(canvas)
+        return Tiling(lattice, 1 + layers_of(pipeline.autoencoder), (canvas,))
+    samples = samples_of(pipeline, settings, shape) if norms == "frozen" else []
+    return Tiling(lattice, 1, tuple(window.box for window in samples))
+
+
+def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> Lattice:
+    """How a canvas (height, width) of latents is cut for decoding: officially into patches a quarter apart."""
+    patch = pipeline.record.patch_px // pipeline.record.factor
+    if settings.recipe == "official":
+        return average(shape, patch, patch // 4)
+    reach = pipeline.autoencoder.receptive_field
+    if settled(pipeline, settings).norms in ("frozen", "exact"):
+        reach = reach_of(pipeline.autoencoder)
+    return tiles(shape, reach, wrap=settings.joined)
+
+
+def decoded(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings, crew: Crew) -> Field:
+    """The pixels of the finished latents of a run, decoded when they are read.
+
+    Norms that are measured on the canvas are known in this process alone, so nobody else of the crew decodes then. An
+    edit measures the image that it keeps, which so keeps its tint.
+    """
+    decoder, size = pipeline.autoencoder, pipeline.pixel_size
+    if settings.recipe == "official" and isinstance(decoder, FirstStage):
+        patch = pipeline.record.patch_px // decoder.factor
+        return BlendedDecode(latents, decoder, patch, patch // 4, size)
+    measured = _measured(pipeline, run, latents, settings)
+    own = crew if measured is decoder or isinstance(crew, Sparing) else Sparing()
+    return decode_field(latents, measured, device=pipeline.device, pixel_size=size, crew=own, wrap=settings.joined)
+
+
+def _measured(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings) -> Autoencoder:
+    """The decoder, with norms measured on the canvas where the settings say so."""
+    decoder, norms = pipeline.autoencoder, settled(pipeline, settings).norms
+    source = latents if run.kept is None else run.kept.latents
+    if norms == "frozen":
+        return freeze(
+            decoder,
+            source,
+            samples_of(pipeline, settings, run.shape),
+            margin=reach_of(decoder),
+            period=run.period,
+            device=pipeline.device,
+        )
+    if norms == "exact":
+        return sweep_exactly(
+            decoder, source, tiles_of(pipeline, settings, run.shape), reach_of(decoder), device=pipeline.device
+        )
+    return decoder
+
+
+def samples_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> list[Window]:
+    """Where norms are measured: small tiles with a halo, spread over a canvas (height, width) of latents."""
+    return sampled(tiles(shape, reach_of(pipeline.autoencoder), _SAMPLE, settings.joined))
