@@ -2,12 +2,15 @@
 
     python benchmarks/loom_average.py --out FOLDER                       # makes what is missing, then reports
     python benchmarks/loom_average.py --out FOLDER --make 2              # makes two more canvases, all three arms
-    python benchmarks/loom_average.py --out FOLDER --side 2048 --make 1
+    python benchmarks/loom_average.py --out FOLDER --time --side 2048    # times alone, of a sample of the batches
 
 For squares of held-out test sections, one of each patient: the same weights, grid, first noise, guidance, precision
 and batch; the arms take turns canvas by canvas, in a process on one thread. The reference is DDIM over 50 levels in
 windows of 32 latents 8 apart, decoded in the same windows and blended. Distances are of crops of 256 px side by side to
 the real crops of the same squares; intervals are of the paired difference, canvases resampled.
+
+With `--time` nothing is made: batches of windows and of decoded tiles of each arm are timed in turns, and each arm's
+median times the number of its batches, padding included, is its time. What is outside networks is left out of it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +35,27 @@ from loom_canvases import (
     Made,
     canvases,
     crops_of,
+    decode_lattice,
     judge,
     kept,
     made,
     place,
+    random_grid,
     said,
     seam_figures,
     similarity_of,
     training_axes,
 )
+from numpy.typing import NDArray
 from PIL import Image
 
+from patchloom.fields.weave import Work
+from patchloom.geometry import Window
+from patchloom.loom.decode import BATCH as DECODE_BATCH
+from patchloom.loom.decode import Decode
+from patchloom.loom.run import works
 from patchloom.machine import DTYPES
+from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 
@@ -111,6 +126,60 @@ def report(pipeline: Pipeline, chosen: list[Canvas], ways: list[Arm], folder: Pa
     return told
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A batch of an arm that is evaluated again and again, and how many like it the arm has."""
+
+    work: Work
+    windows: list[Window]
+    arrays: NDArray[np.float32]
+    number: int
+
+    def cpu_seconds(self) -> float:
+        """Of evaluating it once."""
+        started = time.process_time()
+        self.work(self.windows, self.arrays)
+        return time.process_time() - started
+
+
+def calls(pipeline: Pipeline, arm: Arm, side: int) -> list[Call]:
+    """One batch of windows and one of tiles."""
+    run = plan_run(pipeline, random_grid(pipeline, side), arm.settings)
+    decoding = decode_lattice(pipeline, run.shape, arm)
+    found = []
+    for work, lattices in (
+        (next(iter(works(run).values())), run.lattices),
+        (Decode(pipeline.autoencoder, DECODE_BATCH, pipeline.device), [decoding]),
+    ):
+        windows = [lattices[0].window(0)] * work.batch
+        shape = (work.batch, run.latents.channels, *windows[0].box.shape)
+        arrays = np.random.default_rng(0).standard_normal(shape, np.float32)
+        found.append(Call(work, windows, arrays, sum(ceil(len(one) / work.batch) for one in lattices)))
+    return found
+
+
+def times(pipeline: Pipeline, ways: list[Arm], side: int, rounds: int) -> dict[str, Any]:
+    """CPU seconds of every arm at a size, from some batches in turns."""
+    every = {arm.name: calls(pipeline, arm, side) for arm in ways}
+    taken: dict[str, list[list[float]]] = {name: [] for name in every}
+    for _ in range(rounds + 1):
+        for name, some in every.items():
+            taken[name].append([call.cpu_seconds() for call in some])
+    told: dict[str, Any] = {}
+    for name, some in every.items():
+        window, tile = np.median(taken[name][1:], axis=0)  # the first round finds kernels
+        told[name] = {
+            "batches_of_windows": some[0].number,
+            "cpu_seconds_a_batch": round(float(window), 3),
+            "batches_of_tiles": some[1].number,
+            "cpu_seconds_a_batch_of_tiles": round(float(tile), 3),
+            "cpu_seconds": round(float(window * some[0].number + tile * some[1].number), 1),
+        }
+    for one in told.values():
+        one["times_faster_cpu"] = round(told[REFERENCE]["cpu_seconds"] / one["cpu_seconds"], 2)
+    return told
+
+
 def _mean(values: list[float]) -> float:
     return round(float(np.mean(values)), 5)
 
@@ -152,10 +221,16 @@ def main() -> None:
     parser.add_argument("--dtype", default="bf16", choices=list(DTYPES), help="of every arm")
     parser.add_argument("--canvases", type=int, default=8, help="at most")
     parser.add_argument("--make", type=int, help="make so many canvases in this call, then report")
+    parser.add_argument("--time", action="store_true", help="time a sample of batches, and make nothing")
+    parser.add_argument("--rounds", type=int, default=5, help="with --time")
     parser.add_argument("--only-make", action="store_true", help="do not report")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = load_pipeline(asked.pipeline, "cpu", DTYPES[asked.dtype])
+    if asked.time:
+        found = times(pipeline, arms(asked.guidance), asked.side, asked.rounds)
+        sys.stdout.write(json.dumps({"side_px": asked.side, "guidance": asked.guidance} | found, indent=1) + "\n")
+        return
     folder = asked.out / f"{asked.side}_{asked.guidance:g}"
     chosen = canvases(pipeline, TEST, "test", asked.side)[: asked.canvases]
     whole = make_some(pipeline, chosen, arms(asked.guidance), folder, asked.make)

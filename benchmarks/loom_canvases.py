@@ -30,7 +30,7 @@ from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import ArrayField, Cropped, Field
 from patchloom.fields.stores import MemoryStore
 from patchloom.fields.weave import weave
-from patchloom.geometry import Box
+from patchloom.geometry import Box, Lattice
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.decode import BATCH, KEY, Decode, decode_field, tiles
 from patchloom.loom.orders import weave_canvas
@@ -179,9 +179,17 @@ def decoded(pipeline: Pipeline, latents: NDArray[np.float32], arm: Arm) -> Field
     field, decoder = ArrayField(latents), pipeline.autoencoder
     if not arm.decode_windows:
         return decode_field(field, decoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
-    chosen = settled(pipeline, arm.settings)
-    lattice = average(latents.shape[1:], chosen.window or 0, chosen.core or 0)
+    lattice = decode_lattice(pipeline, latents.shape[1:], arm)
     return weave(field, lattice, Decode(decoder, BATCH, pipeline.device), MemoryStore(), KEY)
+
+
+def decode_lattice(pipeline: Pipeline, shape: tuple[int, ...], arm: Arm) -> Lattice:
+    """How an arm cuts a canvas (height, width) of latents for decoding."""
+    height, width = shape
+    if not arm.decode_windows:
+        return tiles((height, width), pipeline.autoencoder.receptive_field)
+    chosen = settled(pipeline, arm.settings)
+    return average((height, width), chosen.window or 0, chosen.core or 0)
 
 
 def crops_of(pictures: Iterable[Pixels], encoder: Encoder) -> NDArray[np.float32]:
