@@ -50,11 +50,12 @@ class KnownEncoder:
 
 
 _VITS = ViTShape(384, 12, 6, 1536)
-_VITB = ViTShape(768, 12, 12, 3072)
+_VITB = replace(_VITS, width=768, heads=12, hidden=3072)
 _VITL = ViTShape(1024, 24, 16, 4096, scaled=True)
-_DINOV2 = {"patch_px": 14, "grid": 37, "scaled": True, "offset": 0.1}
-_GATED_14 = {"patch_px": 14, "grid": 16, "gated": True, "scaled": True}
-_VIRCHOW = ViTShape(1280, 32, 16, 3416, **_GATED_14)  # type: ignore[arg-type]
+_DINOV2 = replace(_VITL, patch_px=14, grid=37, offset=0.1)
+_VIRCHOW = ViTShape(1280, 32, 16, 3416, patch_px=14, grid=16, gated=True, scaled=True)
+_UNI2 = replace(_VIRCHOW, width=1536, depth=24, heads=24, hidden=4096, registers=8, placed=0)
+_HIBOU_B = replace(_VIRCHOW, width=768, depth=12, heads=12, hidden=2048, registers=4, antialias=True)
 _BOTH: Pool = "class token and mean of patches"
 _DINO = "facebookresearch/dino on GitHub lists it"
 
@@ -111,28 +112,28 @@ KNOWN: dict[str, KnownEncoder] = {
         "facebook/dinov2-small",
         384,
         "Apache-2.0",
-        network=ViTShape(384, 12, 6, 1536, **_DINOV2),  # type: ignore[arg-type]
+        network=replace(_DINOV2, width=384, depth=12, heads=6, hidden=1536),
         file="dinov2_vits14_pretrain.pth",
     ),
     "dinov2-base": KnownEncoder(
         "facebook/dinov2-base",
         768,
         "Apache-2.0",
-        network=ViTShape(768, 12, 12, 3072, **_DINOV2),  # type: ignore[arg-type]
+        network=replace(_DINOV2, width=768, depth=12, heads=12, hidden=3072),
         file="dinov2_vitb14_pretrain.pth",
     ),
     "dinov2-large": KnownEncoder(
         "facebook/dinov2-large",
         1024,
         "Apache-2.0",
-        network=ViTShape(1024, 24, 16, 4096, **_DINOV2),  # type: ignore[arg-type]
+        network=_DINOV2,
         file="dinov2_vitl14_pretrain.pth",
     ),
     "dinov2-large-registers": KnownEncoder(
         "facebook/dinov2-with-registers-large",
         1024,
         "Apache-2.0",
-        network=ViTShape(1024, 24, 16, 4096, patch_px=14, grid=37, scaled=True, registers=4, antialias=True),
+        network=replace(_DINOV2, offset=0.0, registers=4, antialias=True),
         file="dinov2_vitl14_reg4_pretrain.pth",
     ),
     "phikon": KnownEncoder("owkin/phikon", 768, "Owkin non-commercial", pixel_size="0.5um", network=_VITB),
@@ -143,7 +144,7 @@ KNOWN: dict[str, KnownEncoder] = {
         "Apache-2.0",
         mean_std=_HIBOU,
         pixel_size="0.5um",
-        network=ViTShape(768, 12, 12, 2048, registers=4, antialias=True, **_GATED_14),  # type: ignore[arg-type]
+        network=_HIBOU_B,
     ),
     "hibou-l": KnownEncoder(
         "histai/hibou-L",
@@ -152,7 +153,7 @@ KNOWN: dict[str, KnownEncoder] = {
         gated=True,
         mean_std=_HIBOU,
         pixel_size="0.5um",
-        network=ViTShape(1024, 24, 16, 2736, registers=4, antialias=True, **_GATED_14),  # type: ignore[arg-type]
+        network=replace(_HIBOU_B, width=1024, depth=24, heads=16, hidden=2736),
     ),
     "uni": KnownEncoder(
         "MahmoodLab/UNI", 1024, "CC-BY-NC-ND-4.0", gated=True, pixel_size="0.5um", filter="bilinear", network=_VITL
@@ -164,7 +165,7 @@ KNOWN: dict[str, KnownEncoder] = {
         gated=True,
         pixel_size="0.5um",
         filter="bilinear",
-        network=ViTShape(1536, 24, 24, 4096, registers=8, placed=0, **_GATED_14),  # type: ignore[arg-type]
+        network=_UNI2,
     ),
     "virchow": KnownEncoder(
         "paige-ai/Virchow", 2560, "Apache-2.0", gated=True, pixel_size="0.5um", pool=_BOTH, network=_VIRCHOW
@@ -185,7 +186,7 @@ KNOWN: dict[str, KnownEncoder] = {
         gated=True,
         pixel_size="0.5um",
         mean_std=_H_OPTIMUS,
-        network=ViTShape(1536, 40, 24, 4096, registers=4, placed=0, **_GATED_14),  # type: ignore[arg-type]
+        network=replace(_UNI2, depth=40, registers=4),
     ),
 }
 
