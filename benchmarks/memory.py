@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.grids.file import write_grid
+from patchloom.machine import resident_bytes
 from patchloom.pipelines.demo import PIPELINE, REFERENCE
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pyramids.image import write_image
@@ -75,7 +76,7 @@ def run(arguments: list[str]) -> dict[str, float]:
     return {
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
-        "peak_resident_mib": round(used.ru_maxrss / (1 << 10)),
+        "peak_resident_mib": round(resident_bytes(used.ru_maxrss) / (1 << 20)),
     }
 
 

@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from patchloom.errors import InputError
-from patchloom.machine import DTYPES, choose_device, choose_dtype, fastest
+from patchloom.machine import DTYPES, choose_device, choose_dtype, fastest, resident_bytes
 
 CPU = torch.device("cpu")
 
 
 def test_auto_is_a_device_that_works() -> None:
     assert torch.ones(2, device=choose_device()).sum().item() == 2
+
+
+def test_resident_memory_is_counted_in_the_system_s_own_unit() -> None:
+    assert (resident_bytes(3, "linux"), resident_bytes(3, "darwin")) == (3072, 3)
 
 
 def test_a_named_device() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +19,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # far from both gives one answer on one machine, however busy it is: another would be another picture.
 _WORTH = 1.5
 _ROUNDS = 5
+
+
+def resident_bytes(ru_maxrss: int, platform: str = sys.platform) -> int:
+    """The bytes that `resource.getrusage` means: Linux counts KiB, macOS bytes."""
+    return ru_maxrss * (1 if platform == "darwin" else 1024)
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from patchloom.loom.decode import BATCH, KEY, Decode, Tiling, tiles
 from patchloom.loom.figures import cone
 from patchloom.loom.memory import Sparing
 from patchloom.loom.run import Run, works
+from patchloom.machine import resident_bytes
 
 C = TypeVar("C", bound=Condition)
 _WRITER_ROWS = 512 * 4  # rows of pixels that a pyramid holds: less than two bands of tiles a level, halved each time
@@ -77,8 +77,7 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has held so far; on a GPU, that torch has held there."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resident_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _seconds(
