@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from patchloom.fields.field import ArrayField, Field
 from patchloom.geometry import Box, PixelSize
-from patchloom.loom.decode import decode_field
+from patchloom.loom.decode import decode_field, latents_under, tiles
 from patchloom.testing.fields import FieldLaws
 
 LATENTS = ArrayField(np.random.default_rng(0).standard_normal((4, 45, 37)).astype(np.float32))
@@ -117,3 +117,29 @@ def test_a_tile_that_fades_is_decoded_once_by_a_reader_that_goes_down() -> None:
     for y in range(0, pixels.frame.height, 3):
         pixels.read(Box(y, 0, 3, pixels.frame.width))
     assert len(tinted.shapes) == len(pixels.lattice)
+
+
+@pytest.mark.parametrize("tile", [8, 64])
+def test_held_edges_go_on_beyond_the_canvas(tile: int) -> None:
+    laid = np.pad(LATENTS.array, ((0, 0), (3, 3), (3, 3)), mode="edge")
+    with torch.no_grad():
+        whole = Convolutions().decode(torch.from_numpy(laid)[None])[0].numpy()[:, 6:-6, 6:-6]
+    held = decode_field(LATENTS, Convolutions(), tile=tile, hold=True)
+    assert np.abs(held.read(held.frame.box).astype(int) - whole).max() <= 1
+    cut = decode_field(LATENTS, Convolutions(), tile=tile)
+    assert np.abs(cut.read(cut.frame.box).astype(int) - whole).max() > 3, "without, the edge is another one"
+
+
+def test_a_flat_canvas_has_no_frame_where_edges_are_held() -> None:
+    flat = ArrayField(np.broadcast_to(np.array([1, -2, 0.5, 3], np.float32)[:, None, None], (4, 20, 30)))
+    pixels = decode_field(flat, Convolutions(), tile=8, hold=True)
+    made = pixels.read(pixels.frame.box)
+    assert (np.ptp(made[:, ::2, ::2], axis=(1, 2)) <= 1).all()
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_the_latents_under_pixels_stay_inside_a_canvas_with_edges(hold: bool) -> None:
+    lattice = tiles((45, 37), 3, 8, hold=hold)
+    under = latents_under(lattice, Box(0, 60, 20, 14), 2)
+    assert Box(0, 0, 45, 37).contains(under)
+    assert under.contains(Box(0, 27, 13, 10))

@@ -53,6 +53,27 @@ class Scaled:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Another field that goes on beyond its edges with what lies there: the outermost values, again and again."""
+
+    source: Field
+
+    @property
+    def frame(self) -> Frame:
+        """The source's frame; boxes that leave it are answered where they touch it."""
+        return self.source.frame
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The part of the box inside the frame, repeated outwards. Raises GeometryError where there is none."""
+        part = box.meet(self.frame.box)
+        if not part.area:
+            raise GeometryError(f"{box} does not touch {self.frame.box}: there is no edge to repeat")
+        inner = self.source.read(part)
+        down, across = (part.y - box.y, box.stop_y - part.stop_y), (part.x - box.x, box.stop_x - part.stop_x)
+        return np.pad(inner, ((0, 0), down, across), mode="edge") if part != box else inner
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
     """Another field that begins anew where it ends, along the axes that have a period: a ring, or a torus."""
 

@@ -15,10 +15,11 @@ from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.fields.cores import Cores
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
+from patchloom.fields.views import Held
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import Box, Frame, Lattice, PixelSize, Window
 from patchloom.loom import plan
-from patchloom.loom.ring import FLAT, Wrap
+from patchloom.loom.ring import FLAT, Wrap, periods
 
 TILE = 64  # latents on a side
 BATCH = 4  # tiles decoded at once
@@ -74,22 +75,28 @@ def decode_field(
     pixel_size: PixelSize | None = None,
     crew: Crew = alone,
     wrap: Wrap = FLAT,
+    hold: bool = False,
 ) -> Weave:
     """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
 
     A tile is decoded with `margin` latents around it, the decoder's receptive field unless given, so a pixel does not
     depend on the tile that it lies in. Where there is neither, tiles overlap and fade into one another; see `tiles`.
+    With `hold`, the outermost latents go on beyond the canvas in such a halo: zeros there, which convolutions put
+    around what they see, are a colour of their own to a decoder, and would frame the picture.
     Without a store, the rows of tiles that a reader on its way down the picture comes back to are kept: every tile is
     decoded once.
     """
     work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
     reach = autoencoder.receptive_field if margin is None else margin
-    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile, wrap)
+    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile, wrap, hold=hold)
     kept = store or MemoryStore(limit_bytes=_room(lattice, autoencoder.factor))
-    return weave(latents, lattice, work, kept, KEY, crew=crew)
+    seen = Held(latents) if hold and reach is not None else latents
+    return weave(seen, lattice, work, kept, KEY, crew=crew)
 
 
-def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wrap = FLAT) -> Lattice:
+def tiles(
+    shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wrap = FLAT, *, hold: bool = False
+) -> Lattice:
     """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one.
 
     Where the reach is None, no halo makes tiles exact: the decoder's norms or attention are over all that it sees, and
@@ -97,6 +104,8 @@ def tiles(shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wra
     """
     if reach is None:
         return replace(plan.average(shape, tile, max(tile // 2, 1), wrap=wrap), profile=fading(tile))
+    if hold:  # tiles go over the edges as they go over a joined border
+        return replace(plan.halo(shape, tile + 2 * reach, tile, wrap=(True, True)), period=periods(shape, wrap))
     return plan.halo(shape, tile + 2 * reach, tile, wrap=wrap)
 
 
@@ -111,7 +120,10 @@ def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
     box = Box(y, x, -(-pixels.stop_y // factor) - y, -(-pixels.stop_x // factor) - x)
     seen = [window.box for window in Cores(lattice).touching(box)]
     top, left = min(one.y for one in seen), min(one.x for one in seen)
-    return Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)
+    found = Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)
+    inside, (down, across) = found.meet(lattice.box), lattice.period
+    rows, cols = inside if down is None else found, inside if across is None else found
+    return Box(rows.y, cols.x, rows.height, cols.width)
 
 
 def _room(lattice: Lattice, factor: int) -> int:

@@ -46,7 +46,7 @@ def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> 
     reach = pipeline.autoencoder.receptive_field
     if settled(pipeline, settings).norms in ("frozen", "exact"):
         reach = reach_of(pipeline.autoencoder)
-    return tiles(shape, reach, wrap=settings.joined)
+    return tiles(shape, reach, wrap=settings.joined, hold=pipeline.autoencoder.receptive_field is not None)
 
 
 def decoded(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings, crew: Crew) -> Field:
@@ -61,7 +61,15 @@ def decoded(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Setting
         return BlendedDecode(latents, decoder, patch, patch // 4, size)
     measured = _measured(pipeline, run, latents, settings)
     own = crew if measured is decoder or isinstance(crew, Sparing) else Sparing()
-    return decode_field(latents, measured, device=pipeline.device, pixel_size=size, crew=own, wrap=settings.joined)
+    return decode_field(
+        latents,
+        measured,
+        device=pipeline.device,
+        pixel_size=size,
+        crew=own,
+        wrap=settings.joined,
+        hold=decoder.receptive_field is not None,
+    )
 
 
 def _measured(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings) -> Autoencoder:

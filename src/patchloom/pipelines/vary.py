@@ -13,9 +13,10 @@ from typing import Any
 from patchloom.encoders.slide import embed_slide
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.geometry import Frame
-from patchloom.loom.decode import decode_field
+from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas
 from patchloom.pipelines.conditioning import CellScene
+from patchloom.pipelines.decoding import decoded
 from patchloom.pipelines.generate import canvas, run_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reference import is_same
@@ -248,7 +249,7 @@ def _make(
     windows = max(len(lattice) for lattice in run.lattices)
     # Batches have one size and are filled up: a picture of one window would pay for a whole batch of them.
     latents = weave_canvas(replace(run, batch=min(run.batch, windows)))
-    pixels = decode_field(latents, pipeline.autoencoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
+    pixels = decoded(pipeline, run, latents, settings, Sparing())
     write_image(pixels, path, provenance=block)
 
 
