@@ -135,10 +135,7 @@ def generate(
     from patchloom.pipelines.workers import hire
 
     started = time.monotonic()
-    if keep is not None and (grid_path is None or region is None):
-        raise click.UsageError("--keep needs --grid and --region, the part of the image that is made anew")
-    if keep is None and grid_path is not None and (reference, region) != (None, None):
-        raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
+    _check_sources(grid_path, reference, region, keep)
     loaded = _load(pipeline, device, dtype)
     how = Settings(seed, sampler, steps, guidance, null_every=null_every, recipe=recipe)
     settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap, norms=norms)
@@ -175,6 +172,13 @@ def generate(
         facts |= {"peak_memory_bytes": ahead.peak_memory_bytes, "seconds": round(ahead.seconds, 1)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)
+
+
+def _check_sources(grid: Path | None, reference: Path | None, region: Box | None, keep: Path | None) -> None:
+    if keep is not None and (grid is None or region is None):
+        raise click.UsageError("--keep needs --grid and --region, the part of the image that is made anew")
+    if keep is None and grid is not None and (reference, region) != (None, None):
+        raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
 
 
 def _load(name: str, device: str, dtype: str) -> Pipeline:
