@@ -94,8 +94,20 @@ def references_of(grid: EmbeddingGrid, slide: Path, cells: Sequence[Cell]) -> UI
 
 
 def sheet(rows: Sequence[UInt8]) -> UInt8:
-    """Rows of pictures (n, 3, h, w) as one picture (3, H, W) with white gaps."""
-    return _joined([_joined(list(row), axis=2) for row in rows], axis=1)
+    """Rows of pictures (n, 3, h, w) as one picture (3, H, W) with white gaps.
+
+    Pictures smaller than those of another row, as cells are beside patches, lie in the middle of their places.
+    """
+    height, width = (max(row.shape[axis] for row in rows) for axis in (2, 3))
+    return _joined([_joined([_centred(one, height, width) for one in row], axis=2) for row in rows], axis=1)
+
+
+def _centred(picture: UInt8, height: int, width: int) -> UInt8:
+    """A picture (3, h, w) on white."""
+    top, left = (height - picture.shape[1]) // 2, (width - picture.shape[2]) // 2
+    place = np.full((3, height, width), 255, np.uint8)
+    place[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
+    return place
 
 
 def _joined(parts: Sequence[UInt8], axis: int) -> UInt8:
