@@ -9,7 +9,8 @@ counted on neither side. `half` is half the interval's width, and `canvases_for_
 0.01, as it falls with the root of their number. The same lines of the real sections stand beside each figure.
 
 What widens those intervals is what the pictures show at the lines. `paired` takes it out: the same canvas from the same
-noise is made in one window as well, where nothing meets, and its meter on the same lines divides that of the plan.
+noise is made in one window as well, where nothing meets, and its meter on the same lines divides that of the plan. For
+decode tiles, the same latents are decoded as one tile; `decoded_alike` is the share of values that come out the same.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ from numpy.typing import NDArray
 from patchloom.evaluation.estimates import Absent, Estimate
 from patchloom.evaluation.intervals import centred
 from patchloom.evaluation.seams import Borders
+from patchloom.fields.field import ArrayField
+from patchloom.loom.decode import decode_field
 from patchloom.machine import DTYPES
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.seams import DECODE
 from patchloom.pipelines.settings import Settings, settled
 
 BATCH, WANTED = 9, 0.01
-WHOLE = "in one window"
 Pictures = Sequence[NDArray[Any]]
 
 
@@ -80,7 +83,11 @@ def paired(pipeline: Pipeline, some: Pictures, whole: Pictures, arm: Arm) -> dic
     kinds = kinds_of(pipeline, (some[0].shape[1] // factor, some[0].shape[2] // factor), arm, is_pixels)
     lines = {kind: borders.times(factor) for kind, borders in kinds.items()}
     every = Borders(*(frozenset().union(*(getattr(b, axis) for b in lines.values())) for axis in ("rows", "cols")))
-    return {kind: _paired(some, whole, borders, every, factor) for kind, borders in lines.items() if borders.rows}
+    return {
+        kind: _paired(some, whole, borders, every, factor)
+        for kind, borders in lines.items()
+        if borders.rows | borders.cols
+    }
 
 
 def _paired(some: Pictures, whole: Pictures, borders: Borders, every: Borders, factor: int) -> dict[str, float]:
@@ -110,11 +117,26 @@ def _means(picture: NDArray[Any], borders: Borders, every: Borders, factor: int)
     return float(np.mean(border)), float(np.mean(other))
 
 
+def in_one_window(how: Settings, side: int) -> Arm:
+    """The same run of a canvas of `side` latents in a single window, where nothing meets."""
+    return Arm(f"in one window, {how.steps}, guidance {how.guidance:g}", replace(how, window=side, core=side, batch=1))
+
+
+def decoded_at_once(pipeline: Pipeline, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pixels of latents, decoded as one tile."""
+    pixels = decode_field(ArrayField(latents), pipeline.autoencoder, tile=max(latents.shape), batch=1)
+    found: NDArray[np.uint8] = pixels.read(pixels.frame.box)
+    return found
+
+
 def report(pipeline: Pipeline, chosen: list[Canvas], arm: Arm, folder: Path) -> dict[str, Any]:
     """The figures of all canvases that are made."""
     some = [kept(place(folder, canvas, arm)) for canvas in chosen]
-    whole = [kept(place(folder, canvas, Arm(WHOLE, arm.settings))) for canvas in chosen]
+    side = chosen[0].box.height // pipeline.record.factor
+    whole = [kept(place(folder, canvas, in_one_window(arm.settings, side))) for canvas in chosen]
+    at_once = [decoded_at_once(pipeline, one.latents) for one in some]
     real = [canvas.pixels(pipeline) for canvas in chosen]
+    apart = np.subtract([one.pixels for one in some], at_once, dtype=np.int16)
     n = len(chosen)
     return {
         "canvases": n,
@@ -124,8 +146,11 @@ def report(pipeline: Pipeline, chosen: list[Canvas], arm: Arm, folder: Path) -> 
         "pixels": told(seam_figures(pipeline, [one.pixels for one in some], arm), n),
         "paired": {
             "latents": paired(pipeline, [one.latents for one in some], [one.latents for one in whole], arm),
-            "pixels": paired(pipeline, [one.pixels for one in some], [one.pixels for one in whole], arm),
+            "pixels": paired(pipeline, [one.pixels for one in some], [one.pixels for one in whole], arm)
+            | {DECODE: paired(pipeline, [one.pixels for one in some], at_once, arm).get(DECODE)},
         },
+        "decoded_alike": round(float(np.mean(apart == 0)), 6),
+        "decoded_apart_levels": int(np.abs(apart).max()),
         "real": told(seam_figures(pipeline, real, arm), n),
     }
 
@@ -154,9 +179,7 @@ def main() -> None:
     done, new, encoder = [], 0, pipeline.encoder()
     for number, canvas in enumerate(chosen):
         own = replace(how, seed=number)
-        side = asked.side // pipeline.record.factor
-        whole = replace(own, window=side, core=side, batch=1)
-        both = Arm(name, own), Arm(WHOLE, whole)
+        both = Arm(name, own), in_one_window(own, canvas.box.height // pipeline.record.factor)
         if not all(place(asked.out, canvas, arm).is_file() for arm in both):
             if new >= asked.make:
                 continue
