@@ -68,7 +68,7 @@ def test_a_config_says_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no config file"):
         read_config(path)
     path.write_text("kind: painter\n")
-    with pytest.raises(FormatError, match="one of autoencoder, denoiser; found 'painter'"):
+    with pytest.raises(FormatError, match="one of autoencoder, denoiser, encoder; found 'painter'"):
         read_config(path)
     path.write_text("kind: [")
     with pytest.raises(FormatError, match="is not YAML"):
