@@ -8,7 +8,7 @@
 - `ucmerced.csv`: 21 land uses at 0.3048 m/px. The set names no places; neighbouring numbers often come from one
   photograph, so a group is four numbers of a class in a row.
 
-Splits are those of the sets' own manifests. The tables point at the pictures; nothing else is copied.
+Splits are those of the sets' own manifests. The tables point at the pictures; only what had to be cut is copied.
 """
 
 from __future__ import annotations
@@ -68,7 +68,26 @@ def land(data: Path, out: Path) -> Iterator[Row]:
         number = re.search(r"(\d+)\.jpg$", row["file"])
         block = int(number[1]) // _IN_A_ROW if number else 0
         group = f"{row['label']} {_IN_A_ROW * block} to {_IN_A_ROW * block + _IN_A_ROW - 1}"
-        yield beside(data / row["file"], out), group, row["split"], "0.3048m", row["licence"], row["label"]
+        yield (
+            square(data / row["file"], out / "ucmerced", out),
+            group,
+            row["split"],
+            "0.3048m",
+            row["licence"],
+            row["label"],
+        )
+
+
+def square(path: Path, cut: Path, folder: Path) -> str:
+    """A picture as a table names it; of an oblong one the middle, cut losslessly."""
+    with Image.open(path) as image:
+        side = min(image.size)
+        if image.size == (side, side):
+            return beside(path, folder)
+        x, y = ((length - side) // 2 for length in image.size)
+        cut.mkdir(exist_ok=True)
+        image.convert("RGB").crop((x, y, x + side, y + side)).save(cut / f"{path.stem}.png")
+    return beside(cut / f"{path.stem}.png", folder)
 
 
 def beside(path: Path, folder: Path) -> str:

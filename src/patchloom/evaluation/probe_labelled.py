@@ -50,8 +50,8 @@ class Labelled:
 def open_labelled(path: Path) -> tuple[Patches, Labelled]:
     """The train and test pictures of a CSV table with columns file, group, split and label; `val` is left out.
 
-    Rows without a label are left out too. Raises MissingError or FormatError for the table, what `Labelled` raises,
-    and while a picture is read FormatError, or InputError where it is not square.
+    Rows without a label are left out too. Raises MissingError or FormatError for the table or a picture, InputError
+    for a picture that is not square, and what `Labelled` raises.
     """
     entries = [entry for entry in read_manifest(path) if entry.label and entry.split != "val"]
     if not entries:
@@ -61,16 +61,22 @@ def open_labelled(path: Path) -> tuple[Patches, Labelled]:
     labels, groups = (np.array([getattr(entry, name) for entry in entries]) for name in ("label", "group"))
     train = np.array([entry.split == "train" for entry in entries])
     labelled = Labelled(path.stem, labels, groups, train)
-    codec = " + ".join(sorted({codec_of(entry.path) for entry in entries}))
+    codec = " + ".join(sorted({_codec(entry) for entry in entries}))
     return Patches(path.stem, codec, len(entries), lambda number: _read(entries[number]), groups), labelled
+
+
+def _codec(entry: Entry) -> str:
+    """What a picture is stored as; an oblong one is refused before anything is embedded."""
+    with open_raster(entry.path, entry.pixel_size) as raster:
+        frame = raster.frame
+    if frame.height != frame.width:
+        raise InputError(f"`{entry.path}` is {frame.width} x {frame.height} px; an encoder sees squares, cut some")
+    return codec_of(entry.path)
 
 
 def _read(entry: Entry) -> UInt8:
     with open_raster(entry.path, entry.pixel_size) as raster:
-        frame = raster.frame
-        if frame.height != frame.width:
-            raise InputError(f"`{entry.path}` is {frame.width} x {frame.height} px; an encoder sees squares, cut some")
-        return raster.read(frame.box)
+        return raster.read(raster.frame.box)
 
 
 def _check(labelled: Labelled) -> None:
