@@ -52,13 +52,13 @@ def train(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Train an autoencoder, an encoder or a denoiser on a prepared dataset.
+    """Train an autoencoder, an encoder or a denoiser.
 
-    CONFIG is a YAML file; its `output` folder gets checkpoints, a log that TensorBoard reads, sample pictures and the
-    trained weights. Interrupting writes a checkpoint first. A denoiser or an autoencoder starts from another
-    one's weights where the config names its folder as `initial`: so a pipeline's `denoiser` folder is trained on with
-    your own data. An autoencoder with `parts: decoder` keeps its encoder bit by bit, and with it every latent that was
-    ever made. Runs under `torchrun -m patchloom train` too.
+    CONFIG is a YAML file that names a prepared dataset; its `output` folder gets checkpoints, a log that TensorBoard
+    reads, sample pictures and the trained weights. Interrupting writes a checkpoint first. A denoiser or an autoencoder
+    starts from another one's weights where the config names its folder as `initial`: so a pipeline's `denoiser` folder
+    is trained on with your own data. An autoencoder with `parts: decoder` keeps its encoder bit by bit, and with it
+    every latent that was ever made. Runs under `torchrun -m patchloom train` too.
     """
     from patchloom import records
     from patchloom.training.config import read_config
