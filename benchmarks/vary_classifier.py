@@ -85,7 +85,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
         self.entries = [entry for entry in read_manifest(self.table) if entry.label and entry.split != "val"]
-        self.patches, self.labelled = open_labelled(self.table)
+        pictures = open_labelled(self.table)
+        self.patches, self.labelled = pictures.patches, pictures.labelled
         self.varied: dict[str, tuple[Path, ...]] = {}
         self._loaded: tuple[Pipeline, Encoder] | None = None
 

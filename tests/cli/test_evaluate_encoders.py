@@ -58,6 +58,13 @@ def test_colours_are_told_apart_and_differences_stand_beside(table: Path, encode
     assert read_report(table.parent / "report.json").title == "Encoders on colours"
 
 
+def test_pictures_of_several_sizes_are_resized_and_the_report_says_so(table: Path, encoder: Path) -> None:
+    Image.open(table.parent / "0.png").resize((31, 31)).save(table.parent / "0.png")
+    said = patchloom(table, "--encoder", encoder, "--json")
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["figures"][0]["space"]["resizer"].startswith("antialiased bicubic to 16 px, then")
+
+
 def test_a_table_that_leaks_is_refused_by_name(table: Path, encoder: Path) -> None:
     table.write_text(table.read_text().replace("47.png,patient 11", "47.png,patient 3"))
     said = patchloom(table, "--encoder", encoder)

@@ -199,7 +199,9 @@ ROWS = ["a,train,x", "b,train,x", "c,train,y", "d,train,y", "v,val,x", "e,test,x
 
 
 def test_a_table_gives_pictures_without_validation_and_unlabelled(tmp_path: Path) -> None:
-    patches, truth = open_labelled(write_table(tmp_path, ROWS))
+    opened = open_labelled(write_table(tmp_path, ROWS))
+    patches, truth = opened.patches, opened.labelled
+    assert opened.side_px == 8
     assert (patches.n, patches.codec) == (6, "png")
     assert truth.train.tolist() == [True] * 4 + [False] * 2
     assert [int(patches.read(number)[0, 0, 0]) for number in range(6)] == [0, 10, 20, 30, 50, 70]

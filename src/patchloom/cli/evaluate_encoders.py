@@ -41,10 +41,19 @@ def encoders(
     from patchloom.evaluation.probe_report import judge
     from patchloom.evaluation.report import report
 
-    patches, labelled = open_labelled(table)
+    pictures = open_labelled(table)
+    patches, labelled = pictures.patches, pictures.labelled
     networks = measured.networks(encoders or ("efficientnet-lite0",), device, dtype)
     with progress() as bar:
-        found = [features(patches, one, progress=bar(f"embed, {one.spec.name}")) for one in networks]
+        found = [
+            features(
+                patches,
+                one,
+                resize_px=None if pictures.side_px else one.spec.input_px,
+                progress=bar(f"embed, {one.spec.name}"),
+            )
+            for one in networks
+        ]
     notes = (f"{len(labelled.classes)} labels: {', '.join(labelled.classes)}",)
     made = report(f"Encoders on {labelled.name}", judge(found, labelled, seed=seed), notes)
     measured.emit_report(made, output, html, as_json)

@@ -47,7 +47,16 @@ class Labelled:
         return np.searchsorted(self.classes, self.labels)
 
 
-def open_labelled(path: Path) -> tuple[Patches, Labelled]:
+@dataclass(frozen=True, slots=True)
+class LabelledPictures:
+    """Pictures with their labels, in one order."""
+
+    patches: Patches
+    labelled: Labelled
+    side_px: int | None  # of every picture; None where they differ, and must be resized to stand in one batch
+
+
+def open_labelled(path: Path) -> LabelledPictures:
     """The train and test pictures of a CSV table with columns file, group, split and label; `val` is left out.
 
     Rows without a label are left out too. Raises MissingError or FormatError for the table or a picture, InputError
@@ -61,17 +70,19 @@ def open_labelled(path: Path) -> tuple[Patches, Labelled]:
     labels, groups = (np.array([getattr(entry, name) for entry in entries]) for name in ("label", "group"))
     train = np.array([entry.split == "train" for entry in entries])
     labelled = Labelled(path.stem, labels, groups, train)
-    codec = " + ".join(sorted({_codec(entry) for entry in entries}))
-    return Patches(path.stem, codec, len(entries), lambda number: _read(entries[number]), groups), labelled
+    sides = {_side_px(entry) for entry in entries}
+    codec = " + ".join(sorted({codec_of(entry.path) for entry in entries}))
+    patches = Patches(path.stem, codec, len(entries), lambda number: _read(entries[number]), groups)
+    return LabelledPictures(patches, labelled, sides.pop() if len(sides) == 1 else None)
 
 
-def _codec(entry: Entry) -> str:
-    """What a picture is stored as; an oblong one is refused before anything is embedded."""
+def _side_px(entry: Entry) -> int:
+    """The side of a picture; an oblong one is refused before anything is embedded."""
     with open_raster(entry.path, entry.pixel_size) as raster:
         frame = raster.frame
     if frame.height != frame.width:
         raise InputError(f"`{entry.path}` is {frame.width} x {frame.height} px; an encoder sees squares, cut some")
-    return codec_of(entry.path)
+    return frame.height
 
 
 def _read(entry: Entry) -> UInt8:
