@@ -12,11 +12,15 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
+from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.encoders.embed import embed, encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
@@ -28,11 +32,10 @@ from patchloom.evaluation.kernel import kernel
 from patchloom.evaluation.patches import lattice_boxes
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import ArrayField, Cropped, Field
-from patchloom.fields.stores import MemoryStore
-from patchloom.fields.weave import weave
 from patchloom.geometry import Box, Lattice
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.decode import BATCH, KEY, Decode, decode_field, tiles
+from patchloom.loom.blended import BlendedDecode
+from patchloom.loom.decode import decode_field, tiles
 from patchloom.loom.orders import weave_canvas
 from patchloom.loom.plan import average
 from patchloom.loom.run import figures
@@ -108,7 +111,7 @@ def _squares(pipeline: Pipeline, entry: Entry, side: int, each: int) -> list[Can
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A way to make a canvas. The reference decodes as the paper's code does: a tile a window, blended."""
+    """A way to make a canvas. The reference decodes as the paper's code does: a tile a window, blended under a bell."""
 
     name: str
     settings: Settings
@@ -179,8 +182,21 @@ def decoded(pipeline: Pipeline, latents: NDArray[np.float32], arm: Arm) -> Field
     field, decoder = ArrayField(latents), pipeline.autoencoder
     if not arm.decode_windows:
         return decode_field(field, decoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
-    lattice = decode_lattice(pipeline, latents.shape[1:], arm)
-    return weave(field, lattice, Decode(decoder, BATCH, pipeline.device), MemoryStore(), KEY)
+    chosen = settled(pipeline, arm.settings)
+    return BlendedDecode(field, cast(FirstStage, Tiles(decoder)), chosen.window or 0, chosen.core or 0)
+
+
+class Tiles:
+    """Our decoder in the place of the paper's: float pixels of a tile, which are blended before they are rounded."""
+
+    def __init__(self, decoder: Autoencoder) -> None:
+        self.factor = decoder.factor
+        self._decoder = cast(ConvolutionalAutoencoder, decoder)
+        self.from_latents = next(self._decoder.decoder.children())
+
+    def pixels(self, latents: Tensor) -> Tensor:
+        """(1, 3, h, w), about [-1, 1]."""
+        return self._decoder.pixels(latents.to(next(self._decoder.parameters()).dtype))
 
 
 def decode_lattice(pipeline: Pipeline, shape: tuple[int, ...], arm: Arm) -> Lattice:
