@@ -131,7 +131,7 @@ def test_what_does_not_belong_together_is_refused(pipeline: Path, picture: Path,
     assert patchloom("embed", picture, "-o", other, *said).exit_code == 0
     result = patchloom("generate", pipeline, "--grid", other, "-o", tmp_path / "out.png")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "cells of the grid see 32 px of 0.5um" in result.stderr
+    assert "other.grid` see 32 px of 0.5um, those of pipeline `tiny` 64 px of 0.5um" in result.stderr
     both = patchloom("embed", picture, "-o", other, "--pipeline", pipeline, "--patch", 32)
     assert (both.exit_code, "leave out --pixel-size, --patch and --encoder" in both.stderr) == (2, True)
     missing = patchloom("generate", tmp_path / "nowhere", "--grid", other, "-o", tmp_path / "out.png")

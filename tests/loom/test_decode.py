@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from patchloom.fields.field import ArrayField, Field
 from patchloom.geometry import Box, PixelSize
-from patchloom.loom.decode import decode_field, latents_under, tiles
+from patchloom.loom.decode import decode_field, decode_windows, latents_under, tiles
 from patchloom.testing.fields import FieldLaws
 
 LATENTS = ArrayField(np.random.default_rng(0).standard_normal((4, 45, 37)).astype(np.float32))
@@ -128,6 +128,14 @@ def test_held_edges_go_on_beyond_the_canvas(tile: int) -> None:
     assert np.abs(held.read(held.frame.box).astype(int) - whole).max() <= 1
     cut = decode_field(LATENTS, Convolutions(), tile=tile)
     assert np.abs(cut.read(cut.frame.box).astype(int) - whole).max() > 3, "without, the edge is another one"
+
+
+def test_a_window_by_itself_is_decoded_as_a_canvas_of_that_size() -> None:
+    canvas = decode_field(LATENTS, Convolutions(), hold=True)
+    with torch.no_grad():
+        one, other = decode_windows(torch.from_numpy(LATENTS.array)[None].repeat(2, 1, 1, 1), Convolutions())
+    assert torch.equal(one, other)
+    assert np.abs(canvas.read(canvas.frame.box).astype(int) - one.numpy()).max() <= 1
 
 
 def test_a_flat_canvas_has_no_frame_where_edges_are_held() -> None:

@@ -17,12 +17,13 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.estimates import Absent, Entry, Figure
 from patchloom.evaluation.report import read_report
 from patchloom.geometry import Box, PixelSize
-from patchloom.pipelines.generate import Settings, generate
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.held_out import FIELD, LARGE, Size, grid_of, made_of, survey
 from patchloom.pipelines.patches import patches_at
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.protocol import Evaluation, evaluate_pipeline
 from patchloom.pipelines.reference import embed_reference
+from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
 from patchloom.training.dataset import Dataset
 

@@ -32,13 +32,14 @@ from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
-from patchloom.pipelines.generate import Settings, generate, plan_run, settled
+from patchloom.pipelines.generate import generate, plan_run
 from patchloom.pipelines.imported import Facts, load_imported, save_imported
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.seams import settings_of
+from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.vary import vary
 from patchloom.training.dataset import Dataset
 
@@ -250,7 +251,8 @@ def test_every_verb_runs_it(imported: Path, tmp_path: Path) -> None:
     picture, cells, out = tmp_path / "picture.png", tmp_path / "a.grid", tmp_path / "out.png"
     Image.fromarray(np.random.default_rng(0).integers(60, 180, (128, 160, 3), dtype=np.uint8)).save(picture)
     here = ("--device", "cpu", "--dtype", "fp32")
-    patchloom("embed", picture, "-o", cells, "--pipeline", imported, "--slide-pixel-size", "0.5um", "--valid", "all", *here)
+    told = ("--pipeline", imported, "--slide-pixel-size", "0.5um", "--valid", "all")
+    patchloom("embed", picture, "-o", cells, *told, *here)
     said = patchloom("generate", imported, "--grid", cells, "-o", out, "--steps", 2, *here)
     assert "Note: `foreign` does not state the weights of `tiny`" in said.stderr
     assert np.asarray(Image.open(out)).shape == (128, 160, 3)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
 
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.fields.cores import Cores
@@ -60,6 +62,19 @@ class Decode:
             latents = torch.from_numpy(arrays).to(self.device, self.dtype)
             pixels: NDArray[np.uint8] = self.autoencoder.decode(latents).cpu().numpy()
         return pixels
+
+
+def decode_windows(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
+    """Pictures (batch, 3, h * factor, w * factor), uint8, of generated latents (batch, channels, h, w), each by itself.
+
+    As `decode_field` with `hold` decodes a canvas of one window: the outermost latents go on beyond the edges.
+    """
+    reach = autoencoder.receptive_field
+    if reach is None:
+        return autoencoder.decode(latents)
+    pixels = autoencoder.decode(pad(latents, (reach,) * 4, mode="replicate"))
+    inside = Box(reach, reach, latents.shape[-2], latents.shape[-1]).times(autoencoder.factor)
+    return pixels[..., inside.y : inside.stop_y, inside.x : inside.stop_x]
 
 
 def decode_field(

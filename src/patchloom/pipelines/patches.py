@@ -13,6 +13,7 @@ from patchloom.diffusion.samplers import run as run_stages
 from patchloom.evaluation.patches import UInt8
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.decode import decode_windows
 from patchloom.loom.run import Run
 from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
@@ -38,7 +39,7 @@ def _made(pipeline: Pipeline, run: Run[Any], windows: Sequence[Box]) -> UInt8:
     with torch.no_grad():
         start = _noise(run, full, 0) * run.stages[0].sigma
         latents = run_stages(run.denoiser, run.stages, start, condition, lambda k: _noise(run, full, 1 + k))
-        pictures: UInt8 = pipeline.autoencoder.decode(latents)[: len(windows)].cpu().numpy()
+        pictures: UInt8 = decode_windows(latents[: len(windows)], pipeline.autoencoder).cpu().numpy()
     return pictures
 
 

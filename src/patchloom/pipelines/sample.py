@@ -16,6 +16,7 @@ from patchloom.errors import InputError
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.loom.decode import decode_windows
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, stages_of
 from patchloom.rasters.opening import open_raster
@@ -44,7 +45,7 @@ def sample(
         with torch.no_grad():
             x = noise(0) * stages[0].sigma
             latents = run(denoiser, stages, x, pipeline.conditioning.patches(some), lambda number: noise(1 + number))  # noqa: B023
-            patches.append(pipeline.autoencoder.decode(latents).cpu().numpy())
+            patches.append(decode_windows(latents, pipeline.autoencoder).cpu().numpy())
     return np.concatenate(patches)
 
 
