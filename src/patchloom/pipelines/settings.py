@@ -90,9 +90,7 @@ def _officially(settings: Settings) -> Settings:
     if settings.wrap is not None:
         raise InputError("the official recipe makes images with edges; leave out --wrap, or leave the recipe out")
     if settings.norms is not None:
-        raise InputError(
-            "the official recipe decodes each patch by itself; leave out --norms, or the recipe"
-        )
+        raise InputError("the official recipe decodes each patch by itself; leave out --norms, or the recipe")
     guidance = SCALE if settings.guidance is None else settings.guidance
     return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
 
