@@ -6,14 +6,15 @@
 On squares of 1024 px of the validation sections, on which defaults may be chosen; test sections are for figures. Every
 row has the same weights, grids and noise. Distances are of crops of 256 px side by side to the real crops of the same
 squares, and stand beside the paired difference to the default with its interval, canvases resampled; with few canvases
-that interval is rough. Time is that of this process's CPU on one thread, and the cost counts a window by its area.
+that interval is rough. Seams are of undecoded latents, over those of the same run in one window (see loom_seams.py).
+Time is that of this process's CPU on one thread, and the cost counts a window by its area, in windows of 32 latents.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,10 @@ from loom_canvases import (
     kept,
     made,
     place,
-    said,
-    seam_figures,
     similarity_of,
     training_axes,
 )
+from loom_seams import in_one_window, paired
 from numpy.typing import NDArray
 
 from patchloom.encoders.encoder import Encoder
@@ -49,7 +49,7 @@ DEFAULT = "default"
 BATCH = 9  # divides most of the numbers of windows at 1024 px: tails are padded
 HEAD = (
     "| arm | cost per 256 px | CPU s per Mpx | kernel | less the default | frechet | less the default "
-    "| similarity | AUC | seam, last stage | seam, earlier |\n" + "| --- " * 11 + "|\n"
+    "| similarity | its floor | AUC | seam, last stage | seam, earlier |\n" + "| --- " * 12 + "|\n"
 )
 
 
@@ -73,40 +73,57 @@ def arms(pipeline: Pipeline) -> list[Arm]:
     return ways
 
 
-def row(
-    pipeline: Pipeline,
-    arm: Arm,
-    some: list[Made],
-    grids: list[EmbeddingGrid],
-    distances: Distances,
-    features: dict[str, NDArray[np.float32]],
-    encoder: Encoder,
-) -> str:
-    """A line of the table."""
-    own, base = features[arm.name], features[DEFAULT]
-    chosen = settled(pipeline, arm.settings)
-    likeness = [similarity_of(pipeline, grid, one.pixels, encoder) for grid, one in zip(grids, some, strict=True)]
-    pixels = np.prod(some[0].pixels.shape[1:]) / 1e6
-    seams = seam_figures(pipeline, [one.latents for one in some], arm)
-    cells = [
-        arm.name,
-        f"{np.mean([one.facts['per_block'] for one in some]) * ((chosen.window or 0) / 32) ** 2:.1f}",
-        f"{np.mean([one.facts['denoise_cpu_seconds'] for one in some]) / pixels:.1f}",
-        f"{distances.kernel(own):.4f}",
-        "" if arm.name == DEFAULT else _ends(distances.kernel_difference(own, base)),
-        f"{distances.frechet(own):.2f}",
-        "" if arm.name == DEFAULT else _ends(distances.frechet_difference(own, base)),
-        f"{np.mean([one['similarity'] - one['floor'] for one in likeness]):.3f} above {likeness_floor(likeness):.3f}",
-        f"{np.mean([one['auc'] for one in likeness]):.3f}",
-        said(seams[LAST]),
-        said(seams[EARLIER]),
-    ]
-    return f"| {' | '.join(cells)} |"
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """What every line needs."""
+
+    pipeline: Pipeline
+    folder: Path
+    canvases: list[Canvas]
+    grids: list[EmbeddingGrid]
+    distances: Distances
+    base: NDArray[np.float32]  # features of the default's crops
+    judge: Encoder
+    own: Encoder
+
+    def made(self, arm: Arm) -> list[Made]:
+        """What an arm made of every canvas."""
+        return [kept(place(self.folder, canvas, arm)) for canvas in self.canvases]
+
+    def row(self, arm: Arm) -> str:
+        """A line of the table."""
+        some, chosen = self.made(arm), settled(self.pipeline, arm.settings)
+        alone = self.made(in_one_window(chosen, _side(self.pipeline, self.canvases[0])))
+        seams = paired(self.pipeline, [one.latents for one in some], [one.latents for one in alone], arm)
+        features = crops_of([one.pixels for one in some], self.judge)
+        pairs = zip(self.grids, some, strict=True)
+        likeness = [similarity_of(self.pipeline, grid, one.pixels, self.own) for grid, one in pairs]
+        pixels = np.prod(some[0].pixels.shape[1:]) / 1e6
+        away, first = self.distances, arm.name == DEFAULT
+        cells = [
+            arm.name,
+            f"{np.mean([one.facts['per_block'] for one in some]) * ((chosen.window or 0) / 32) ** 2:.1f}",
+            f"{np.mean([one.facts['denoise_cpu_seconds'] for one in some]) / pixels:.1f}",
+            f"{away.kernel(features):.4f}",
+            "" if first else _ends(away.kernel_difference(features, self.base)),
+            f"{away.frechet(features):.2f}",
+            "" if first else _ends(away.frechet_difference(features, self.base)),
+            f"{np.mean([one['similarity'] for one in likeness]):.3f}",
+            f"{np.mean([one['floor'] for one in likeness]):.3f}",
+            f"{np.mean([one['auc'] for one in likeness]):.3f}",
+            _seam(seams.get(LAST)),
+            _seam(seams.get(EARLIER)),
+        ]
+        return f"| {' | '.join(cells)} |"
 
 
-def likeness_floor(likeness: list[dict[str, float]]) -> float:
-    """Mean similarity of shuffled cells."""
-    return float(np.mean([one["floor"] for one in likeness]))
+def _side(pipeline: Pipeline, canvas: Canvas) -> int:
+    """Of a canvas in latents."""
+    return canvas.box.height // pipeline.record.factor
+
+
+def _seam(found: dict[str, float] | None) -> str:
+    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def _ends(found: Interval) -> str:
@@ -115,17 +132,16 @@ def _ends(found: Interval) -> str:
 
 def report(pipeline: Pipeline, chosen: list[Canvas], folder: Path) -> None:
     """Print the table, line by line."""
-    encoder, own = judge(), pipeline.encoder()
-    ways = [arm for arm in arms(pipeline) if all(place(folder, canvas, arm).is_file() for canvas in chosen)]
-    found = {arm.name: [kept(place(folder, canvas, arm)) for canvas in chosen] for arm in ways}
-    features = {name: crops_of([one.pixels for one in some], encoder) for name, some in found.items()}
+    ways, encoder, own = arms(pipeline), judge(), pipeline.encoder()
+    ways.insert(1, in_one_window(ways[0].settings, _side(pipeline, chosen[0])))
+    base = crops_of([kept(place(folder, canvas, ways[0])).pixels for canvas in chosen], encoder)
     real = crops_of([canvas.pixels(pipeline) for canvas in chosen], encoder)
     axes = training_axes(TRAINING, pipeline, encoder, max(real.shape[0] * real.shape[1] // 10, 1), folder)
     grids = [canvas.grid(pipeline, own) for canvas in chosen]
-    distances = Distances(real, axes)
-    sys.stdout.write(f"{len(chosen)} canvases, {distances.n} crops, {axes}\n\n{HEAD}")
+    table = Table(pipeline, folder, chosen, grids, Distances(real, axes), base, encoder, own)
+    sys.stdout.write(f"{len(chosen)} canvases, {table.distances.n} crops, {axes}\n\n{HEAD}")
     for arm in ways:
-        sys.stdout.write(row(pipeline, arm, found[arm.name], grids, distances, features, own) + "\n")
+        sys.stdout.write(table.row(arm) + "\n")
         sys.stdout.flush()
 
 
@@ -137,19 +153,27 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024, help="of a canvas in px")
     parser.add_argument("--each", type=int, default=1, help="canvases of a section")
     parser.add_argument("--dtype", default="bf16", choices=list(DTYPES))
+    parser.add_argument("--canvases", type=int, help="at most")
+    parser.add_argument("--no-more", action="store_true", help="report the canvases that are whole, and make none")
     parser.add_argument("--only-make", action="store_true", help="do not report")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = load_pipeline(asked.pipeline, "cpu", DTYPES[asked.dtype])
     chosen = canvases(pipeline, TRAINING, "val", asked.side, asked.each)
     encoder = pipeline.encoder()
-    for canvas in chosen:
-        if not all(place(asked.out, canvas, arm).is_file() for arm in arms(pipeline)):
+    whole = []
+    for canvas in chosen[: asked.canvases]:
+        ways = arms(pipeline)
+        ways += [in_one_window(arm.settings, _side(pipeline, canvas)) for arm in ways]
+        if not all(place(asked.out, canvas, arm).is_file() for arm in ways):
+            if asked.no_more:
+                continue
             grid = canvas.grid(pipeline, encoder)
-            for arm in arms(pipeline):
+            for arm in ways:
                 made(asked.out, pipeline, grid, canvas, arm)
+        whole.append(canvas)
     if not asked.only_make:
-        report(pipeline, chosen, asked.out)
+        report(pipeline, whole, asked.out)
 
 
 if __name__ == "__main__":
