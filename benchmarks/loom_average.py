@@ -123,8 +123,13 @@ def report(pipeline: Pipeline, chosen: list[Canvas], ways: list[Arm], folder: Pa
             **{key: round(_mean([one[key] for one in likeness]), 3) for key in likeness[0]},
             "kernel": round(distances.kernel(features[arm.name]), 5),
             "frechet": round(distances.frechet(features[arm.name]), 3),
-            "kernel_less_reference": _ends(distances, "kernel", features[arm.name], features[REFERENCE]),
-            "frechet_less_reference": _ends(distances, "frechet", features[arm.name], features[REFERENCE]),
+            "less": {
+                other: {
+                    name: _ends(distances, name, features[arm.name], features[other]) for name in ("kernel", "frechet")
+                }
+                for other in (REFERENCE, REFERENCE_OURS)
+                if other != arm.name
+            },
             "seams_latents": {k: said(e) for k, e in seam_figures(pipeline, [m.latents for m in some], arm).items()},
             "seams_pixels": {k: said(e) for k, e in seam_figures(pipeline, [m.pixels for m in some], arm).items()},
             "seams_of_the_real": {k: said(e) for k, e in seam_figures(pipeline, real, arm).items()},
