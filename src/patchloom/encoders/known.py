@@ -2,7 +2,7 @@
 
 Width, transform and licence are as the models' cards, papers and code state them. Where a repository's own files say
 how pictures are prepared, those are read; an entry supplies what they do not hold. An entry with a `network` is run by
-our own `ViT` or `Swin` from a file of weights; the others are read as transformers keeps them.
+our own `ViT`, `Swin` or `Inception` from a file of weights; the others are read as transformers keeps them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from patchloom.encoders.inception import DIM as INCEPTION_DIM
+from patchloom.encoders.inception import INPUT_PX as INCEPTION_PX
+from patchloom.encoders.inception import InceptionShape
 from patchloom.encoders.pixels import Filter
 from patchloom.encoders.vit import ViTShape
 from patchloom.encoders.vit_swin import SwinShape
 
 Pool = Literal["class token", "class token and mean of patches", "mean"]
 Side = Literal["student", "teacher"]
+Shape: TypeAlias = ViTShape | SwinShape | InceptionShape
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _HIBOU = ((0.7068, 0.5755, 0.722), (0.195, 0.2316, 0.1816))
+_OF_128 = ((128 / 255,) * 3, (128 / 255,) * 3)  # (byte - 128) / 128, as the FID's network was fed from the start
 _H_OPTIMUS = ((0.707223, 0.578729, 0.703617), (0.211883, 0.230117, 0.177517))
 
 WEIGHTS = "PATCHLOOM_WEIGHTS"
@@ -43,9 +48,10 @@ class KnownEncoder:
     mean_std: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
     filter: Filter = "bicubic"
     pool: Pool = "class token"
-    network: ViTShape | SwinShape | None = None
+    network: Shape | None = None
     side: Side = "teacher"  # of a training run's checkpoint, the network that was released
     file: str | None = None  # what its authors call the file
+    other_file: str | None = None  # what others call the same one
     source: str = ""  # where the file is had, where that is not the hub
 
 
@@ -57,9 +63,24 @@ _VIRCHOW = ViTShape(1280, 32, 16, 3416, patch_px=14, grid=16, gated=True, scaled
 _UNI2 = replace(_VIRCHOW, width=1536, depth=24, heads=24, hidden=4096, registers=8, placed=0)
 _HIBOU_B = replace(_VIRCHOW, width=768, depth=12, heads=12, hidden=2048, registers=4, antialias=True)
 _BOTH: Pool = "class token and mean of patches"
+_INCEPTION = KnownEncoder(
+    None,
+    INCEPTION_DIM,
+    "Apache-2.0",
+    input_px=INCEPTION_PX,
+    mean_std=_OF_128,
+    filter="bicubic-unclipped",
+    pool="mean",
+    network=InceptionShape(),
+    file="pt_inception-2015-12-05-6726825d.pth",
+    other_file="weights-inception-2015-12-05-6726825d.pth",
+    source="the releases of mseitzer/pytorch-fid and toshas/torch-fidelity on GitHub hold it",
+)
 _DINO = "facebookresearch/dino on GitHub lists it"
 
 KNOWN: dict[str, KnownEncoder] = {
+    "inception-v3": _INCEPTION,  # as clean-fid brings pictures to its size
+    "inception-v3-tf1": replace(_INCEPTION, filter="bilinear-tf1"),  # as torch-fidelity does, and the first FID did
     "hipt-vit256": KnownEncoder(
         None,
         384,
@@ -213,7 +234,7 @@ def kept_weights(name: str) -> Path | None:
     folder, entry = weights_folder(), KNOWN[name]
     if folder is None or entry.network is None:
         return None
-    names = [*([entry.file] if entry.file else []), *(f"{name}{suffix}" for suffix in _SUFFIXES)]
+    names = [*filter(None, (entry.file, entry.other_file)), *(f"{name}{suffix}" for suffix in _SUFFIXES)]
     return next((folder / each for each in names if (folder / each).is_file()), None)
 
 

@@ -11,14 +11,22 @@ from torch.nn import functional
 
 from patchloom.errors import InputError
 
-Filter = Literal["bilinear", "bicubic"]
+Filter = Literal["bilinear", "bicubic", "bicubic-unclipped", "bilinear-tf1"]
+RESIZES: dict[Filter, str] = {
+    "bilinear": "antialiased bilinear",
+    "bicubic": "antialiased bicubic",
+    "bicubic-unclipped": "antialiased bicubic, unclipped,",
+    "bilinear-tf1": "the bilinear of TensorFlow 1, not antialiased,",
+}
+"""What each filter is, in words for reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
     """What an encoder does to pixels before its network: `resize_px`, then the centre `crop_px`, then mean and std.
 
-    mean and std are those of pixels scaled to [0, 1]. The resize is antialiased, as Pillow's is.
+    mean and std are those of pixels scaled to [0, 1]. The resize is antialiased, as Pillow's is, except `bilinear-tf1`,
+    which some networks were first measured with.
     """
 
     resize_px: int
@@ -46,8 +54,24 @@ class Transform:
         size = (self.resize_px, self.resize_px)
         if picture.shape[-2:] == size:
             return picture
+        if self.filter == "bilinear-tf1":
+            return _as_tensorflow_1(picture, self.resize_px)
+        mode = "bilinear" if self.filter == "bilinear" else "bicubic"
+        found = functional.interpolate(picture, size, mode=mode, antialias=True)
         # Bicubic overshoots at edges; a picture has no values outside 0..255.
-        return functional.interpolate(picture, size, mode=self.filter, antialias=True).clamp(0, 255)
+        return found if self.filter == "bicubic-unclipped" else found.clamp(0, 255)
+
+
+def _as_tensorflow_1(picture: Tensor, side: int) -> Tensor:
+    """Bilinear as TensorFlow 1 had it: corners, not centres, of pixels coincide, and nothing is smoothed first."""
+    for dim in (-1, -2):
+        last = picture.shape[dim] - 1
+        place = torch.arange(side, device=picture.device) * torch.tensor((last + 1) / side, device=picture.device)
+        low = place.long()
+        share = (place - low) if dim == -1 else (place - low)[:, None]
+        one = picture.index_select(dim, low)
+        picture = one + (picture.index_select(dim, (low + 1).clamp_max(last)) - one) * share
+    return picture
 
 
 def check_pixels(pixels: Tensor) -> None:

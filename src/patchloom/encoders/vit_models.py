@@ -1,4 +1,4 @@
-"""Encoders that our own transformers run, from a file of weights and the entry that says what it should hold."""
+"""Encoders that our own networks run, from a file of weights and the entry that says what it should hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from patchloom.encoders.encoder import EncoderSpec
-from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, spec_name
+from patchloom.encoders.inception import Inception, inception_to_ours
+from patchloom.encoders.known import KNOWN, KnownEncoder, Shape, how_to_get, spec_name
 from patchloom.encoders.network import NetworkEncoder
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.vit import ViT, ViTShape
@@ -44,7 +45,7 @@ def vit_encoder(
 ) -> NetworkEncoder:
     """The encoder over our own network, of its entry's shape. Raises FormatError where weights do not fit."""
     if known.network is None:
-        raise InputError(f"of `{name}` it is not known which vision transformer it is")
+        raise InputError(f"of `{name}` it is not known which network it is")
     network = load_network(known.network, files, known.side)
     first = 1 + (known.network.registers if isinstance(known.network, ViTShape) else 0)
 
@@ -68,7 +69,7 @@ def vit_encoder(
     return NetworkEncoder(spec, network, transform, embed, device=device, dtype=dtype)
 
 
-def load_network(shape: ViTShape | SwinShape, files: tuple[Path, ...], side: str | None = None) -> ViT | Swin:
+def load_network(shape: Shape, files: tuple[Path, ...], side: str | None = None) -> ViT | Swin | Inception:
     """The network in float32 with the weights of files, in any of the families' names.
 
     Raises FormatError that lists what is missing, unknown or of another shape.
@@ -78,9 +79,21 @@ def load_network(shape: ViTShape | SwinShape, files: tuple[Path, ...], side: str
         held = network_of(read_state(files), side)
     except FormatError as error:
         raise FormatError(f"{where}: {error}") from None
-    tensors = to_ours(held) if isinstance(shape, ViTShape) else swin_to_ours(held)
+    tensors = _ours(shape, held)
     with torch.device("meta"):  # nothing is allocated for weights that do not fit
-        network = ViT(shape) if isinstance(shape, ViTShape) else Swin(shape)
+        network = _network(shape)
     load_exactly(network, {name: value.to("meta") for name, value in tensors.items()}, where)
     network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     return network.eval()
+
+
+def _ours(shape: Shape, held: dict[str, Tensor]) -> dict[str, Tensor]:
+    if isinstance(shape, ViTShape):
+        return to_ours(held)
+    return swin_to_ours(held) if isinstance(shape, SwinShape) else inception_to_ours(held)
+
+
+def _network(shape: Shape) -> ViT | Swin | Inception:
+    if isinstance(shape, ViTShape):
+        return ViT(shape)
+    return Swin(shape) if isinstance(shape, SwinShape) else Inception(shape)

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 from patchloom.errors import FormatError, MissingError
 
@@ -50,10 +50,22 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         if safe:
             return dict(load_file(file))
+        _check_no_program(file)
         with torch.serialization.safe_globals([Namespace]):
             held = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file) or None)
+    except FormatError:
+        raise
     except Exception as error:  # a damaged pickle fails with any kind at all
         raise FormatError(f"weights `{file}` could not be read: {error!s:.300}") from None
     if not isinstance(held, dict):
         raise FormatError(f"weights `{file}` hold a {type(held).__name__}, not tensors by name")
     return held
+
+
+def _check_no_program(file: Path) -> None:
+    """FormatError for TorchScript, whose zip looks like weights and holds code."""
+    if is_zipfile(file) and any(name.endswith("/constants.pkl") for name in ZipFile(file).namelist()):
+        raise FormatError(
+            f"`{file}` is a TorchScript program, and code that comes with weights is never run; "
+            "take the file that holds the same weights by name"
+        )

@@ -12,6 +12,7 @@ from PIL import Image
 from patchloom.encoders.embed import encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.network import NetworkEncoder
+from patchloom.encoders.pixels import RESIZES
 from patchloom.errors import InputError
 from patchloom.evaluation.estimates import FeatureSpace, Side
 from patchloom.evaluation.matrices import Groups, checked
@@ -63,7 +64,7 @@ def resizer(encoder: Encoder, resize_px: int | None = None) -> str:
         return f"{first}the encoder's own to {encoder.spec.input_px} px"
     own = encoder.transform
     cut = "" if own.crop_px == own.resize_px else f", centre {own.crop_px} px"
-    return f"{first}antialiased {own.filter} to {own.resize_px} px{cut}"
+    return f"{first}{RESIZES[own.filter]} to {own.resize_px} px{cut}"
 
 
 def resized(picture: UInt8, side_px: int) -> UInt8:
