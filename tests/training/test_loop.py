@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,26 +114,31 @@ class Deaf(list[list[int]]):
     def append(self, item: object) -> None: ...
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt, also where a shell started these tests in the background, deaf to them."""
+    came = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in came.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_its_last_step(number: signal.Signals, tmp_path: Path) -> None:
-    came = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
     def interrupt(progress: Progress, figures: Mapping[str, float]) -> None:
         if progress.step == 3:
             signal.raise_signal(number)
 
     toy = Toy()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(toy, tmp_path, plan(800), report=interrupt)
-        assert signal.getsignal(number) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGTERM, came)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy, tmp_path, plan(800), report=interrupt)
+    assert signal.getsignal(number) is signal.default_int_handler
     assert not toy.exported
     assert train(Toy(), tmp_path, plan(24)).step == 3  # all three steps were kept
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     def insist(progress: Progress, figures: Mapping[str, float]) -> None:
         signal.raise_signal(signal.SIGINT)
