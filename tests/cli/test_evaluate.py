@@ -178,6 +178,29 @@ def test_seams_need_to_know_how_an_image_was_made(pipeline: Path, picture: Path)
     assert (named.exit_code, "`picture.png` does not say how it was made" in named.stderr) == (1, True)
 
 
+def test_whole_pictures_of_any_size_are_held_against_others(tmp_path: Path) -> None:
+    """The large-image distance: sizes and proportions may differ; each network squeezes to its own input."""
+    tables = []
+    for name, seed in (("real", 0), ("other", 1)):
+        folder = folder_of(tmp_path / name, seed)
+        Image.open(folder / "00.png").resize((90, 70)).save(folder / "00.png")
+        tables.append(table_of(folder, "place", "test"))
+    said = ("evaluate", "distances", *tables, "--whole", "--encoder", "tiny", "--encoder", "other")
+    result = patchloom(*said, "--json")
+    found = values(result)
+    assert set(found) == {
+        f"large_image_distance: {name}" for name in ("kernel", "cmmd", "frechet", "frechet_all_images")
+    }
+    figures = json.loads(result.stdout)["figures"]
+    assert {figure["space"]["network"] for figure in figures} == {"tiny", "other"}
+    assert "whole images, antialiased bicubic to 16 x 16 px" in {figure["space"]["resizer"] for figure in figures}
+    cmmds = [figure["estimate"] for figure in figures if figure["name"].endswith("cmmd")]
+    assert [one["n"] for one in cmmds] == [[12, 12]] * 2
+    assert any("large images a side: a rough figure" in warning for warning in cmmds[0]["warnings"])
+    refused = patchloom(*said, "--crop", 16)
+    assert (refused.exit_code, "--whole takes pictures whole" in refused.stderr) == (2, True)
+
+
 def test_an_autoencoder_beside_bicubic(pipeline: Path, picture: Path) -> None:
     said = ("evaluate", "reconstruction", pipeline, picture, "--crop", 16, "--encoder", "tiny", "--json")
     found = values(patchloom(*said))

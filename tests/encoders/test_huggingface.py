@@ -60,15 +60,31 @@ KINDS: dict[str, Any] = {
 }
 
 
+CLIP: dict[str, Any] = {
+    "clip_tower": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**TINY)),
+    "clip_projected": lambda: transformers.CLIPVisionModelWithProjection(
+        transformers.CLIPVisionConfig(**TINY, projection_dim=12)
+    ),
+    "clip": lambda: transformers.CLIPModel(
+        transformers.CLIPConfig(
+            vision_config=TINY,
+            text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+            | {"intermediate_size": 32, "max_position_embeddings": 8, "bos_token_id": 1, "eos_token_id": 2},
+            projection_dim=12,
+        )
+    ),
+}
+
+
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each kind of model."""
     root = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    for kind, make in KINDS.items():
+    for kind, make in (KINDS | CLIP).items():
         make().save_pretrained(root / kind)
         (root / kind / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
-    return {kind: root / kind for kind in KINDS}
+    return {kind: root / kind for kind in KINDS | CLIP}
 
 
 @pytest.fixture
@@ -95,6 +111,40 @@ def test_each_kind_gives_what_transformers_gives(saved: dict[str, Path], kind: s
         output = network((resized[:, :, 4:36, 4:36] / 255 - mean) / std)
     expected = output.pooler_output.flatten(1) if kind[:4] in ("conv", "resn") else output.last_hidden_state[:, 0]
     torch.testing.assert_close(encoder(pixels), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "dim"), [("clip", 12), ("clip_projected", 12), ("clip_tower", 16)])
+def test_clips_pictures_are_embedded_as_beside_text(
+    saved: dict[str, Path], kind: str, dim: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A whole CLIP, its vision tower with the projection, and the tower alone, whose answer is before it."""
+    encoder = load_encoder(str(saved[kind]))
+    assert capfd.readouterr() == ("", "")
+    assert encoder.spec.dim == dim
+    pixels = noise(side=32)
+    resized = torch.nn.functional.interpolate(pixels.float(), (40, 40), mode="bicubic", antialias=True).clamp(0, 255)
+    mean, std = torch.tensor(encoder.spec.mean).view(3, 1, 1), torch.tensor(encoder.spec.std).view(3, 1, 1)
+    picture = (resized[:, :, 4:36, 4:36] / 255 - mean) / std
+    theirs = {"clip": transformers.CLIPModel, "clip_tower": transformers.CLIPVisionModel}
+    network = theirs.get(kind, transformers.CLIPVisionModelWithProjection).from_pretrained(saved[kind]).eval()
+    with torch.no_grad():
+        if kind == "clip_projected":
+            expected = network(picture).image_embeds
+        elif kind == "clip":  # its vision config says 512 of the projection, its own 12
+            expected = network.visual_projection(network.vision_model(picture).pooler_output)
+        else:
+            expected = network(picture).pooler_output
+    torch.testing.assert_close(encoder(pixels), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_clip_without_its_projection_is_refused(saved: dict[str, Path], tmp_path: Path) -> None:
+    """Only a tower may do without: of a whole CLIP it is lost."""
+    folder = Path(shutil.copytree(saved["clip"], tmp_path / "clip"))
+    weights = load_file(folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(FormatError, match=r"lacks visual_projection\.weight"):
+        load_encoder(str(folder))
 
 
 class TestDinov2(EncoderLaws):

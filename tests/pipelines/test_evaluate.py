@@ -50,6 +50,7 @@ def test_every_part_of_the_table_is_there(finished: tuple[Path, Evaluation]) -> 
         "autoencoder: kernel",
         "crops: frechet",
         "crops_over_patches: frechet",
+        "large_image_distance: cmmd",
         "similarity_raw",
         "similarity_centred_share_of_way",
         "retrieval_auc",

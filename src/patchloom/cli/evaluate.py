@@ -65,6 +65,11 @@ evaluate.add_command(encoders)
     "--split", type=_SPLITS, default="test", show_default=True, help="Of REAL, where it is a dataset or a table."
 )
 @click.option("--synthetic-split", type=_SPLITS, help="Of SYNTHETIC, where it is one; default: all of it.")
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="The large-image distance: pictures of any size, each brought whole to the network's input.",
+)
 @click.option("--sourced", is_flag=True, help="Groups of SYNTHETIC name the groups of REAL that it was made from.")
 @options.seed
 @options.device
@@ -82,6 +87,7 @@ def distances(
     limit: int | None,
     split: Split,
     synthetic_split: Split | None,
+    whole: bool,
     sourced: bool,
     seed: int,
     device: str,
@@ -95,23 +101,34 @@ def distances(
     Fréchet distance along the principal axes of training images and in full, kernel distance, precision, recall,
     density and coverage. REAL and SYNTHETIC are each a folder of pictures, a dataset of `patchloom prepare`, a CSV
     table with columns file, group and split, or one large picture. Never judge in the conditioning encoder alone.
+
+    With --whole each picture counts once, shrunk as a whole: kernel distance with a Gaussian kernel (CMMD) and Fréchet
+    distance. Papers take CLIP for it: --encoder clip-vit-l14-336 or clip-vit-b32. Networks of other distances:
+    inception-v3 (as clean-fid resizes), inception-v3-tf1 (as torch-fidelity does); `patchloom doctor` says which are
+    here.
     """
+    from dataclasses import replace
+
     from patchloom.evaluation.comparison import Effort
     from patchloom.pipelines import evaluate as measures
     from patchloom.pipelines.sides import Cut, open_side
 
+    if whole and (crop_px, random, training) != (None, None, None):
+        raise click.UsageError("--whole takes pictures whole: leave out --crop, --random and --training")
     cut = Cut(crop_px, random, pixel_size, limit, seed)
-    sides = open_side(real, cut, _split_of(real, split)), open_side(synthetic, cut, synthetic_split)
+
+    def opened(squeeze_px: int | None) -> tuple[Pictures, Pictures]:
+        how = replace(cut, squeeze_px=squeeze_px)
+        return open_side(real, how, _split_of(real, split)), open_side(synthetic, how, synthetic_split)
+
+    effort, sides = Effort(seed=seed), None if whole else opened(None)
     networks = measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype)
     with progress() as bar:
-        made = measures.distances(
-            *sides,
-            networks,
-            training=_seen(training, cut),
-            sourced=sourced,
-            effort=Effort(seed=seed),
-            bars=bar,
-        )
+        if sides is None:
+            made = measures.whole_distances(opened, networks, sourced=sourced, effort=effort, bars=bar)
+        else:
+            seen = _seen(training, cut)
+            made = measures.distances(*sides, networks, training=seen, sourced=sourced, effort=effort, bars=bar)
     measured.emit_report(made, output, html, as_json)
 
 
@@ -283,9 +300,10 @@ def whole_pipeline(
     """A pipeline on held-out slides: every figure in one report.
 
     Fields of the test slides are split into A and B; images are made from A's embeddings and held against B, with the
-    distance of A from B as the floor. Patches, crops of large images and the autoencoder alone; similarity, diversity,
-    seams, reconstruction, and copies of training images. Writes report.json, report.txt, report.html and all pictures;
-    the same command goes on where an earlier one ended.
+    distance of A from B as the floor. Patches, crops of large images and the autoencoder alone; large images as wholes
+    (the large-image distance: add --encoder clip-vit-l14-336 to have it in the space that papers use); similarity,
+    diversity, seams, reconstruction, and copies of training images. Writes report.json, report.txt, report.html and
+    all pictures; the same command goes on where an earlier one ended.
     """
     from dataclasses import replace
 

@@ -17,10 +17,11 @@ from patchloom.encoders.preprocessor import transform_of
 from patchloom.encoders.weights import files_digest
 from patchloom.errors import DependencyError, FormatError, InputError
 
-Pooling = Literal["class token", "pooled map"]
+Pooling = Literal["class token", "pooled map", "image embedding"]
 
 # What stands for the picture, by the `model_type` of config.json. The class token is taken after the last norm and
-# before any pooling layer: checkpoints of DINO and Phikon hold no trained one.
+# before any pooling layer: checkpoints of DINO and Phikon hold no trained one. Of CLIP it is what is held against text,
+# not scaled to length 1; of a vision tower without that projection, the class token after the last norm.
 POOLING: dict[str, Pooling] = {
     "vit": "class token",
     "deit": "class token",
@@ -30,9 +31,13 @@ POOLING: dict[str, Pooling] = {
     "convnext": "pooled map",
     "convnextv2": "pooled map",
     "resnet": "pooled map",
+    "clip": "image embedding",
+    "clip_vision_model": "image embedding",
 }
 _WITH_POOLING_LAYER = ("vit", "deit")
 _HEADS = ("classifier.", "pooler.", "head.")  # left over from training, not part of the embedding
+_OF_TEXT = ("text_model.", "text_projection.", "logit_scale", "vision_model.embeddings.position_ids")
+_PROJECTION = "visual_projection.weight"
 
 
 def huggingface_encoder(folder: ModelFolder, device: torch.device | str, dtype: torch.dtype) -> NetworkEncoder:
@@ -46,10 +51,13 @@ def huggingface_encoder(folder: ModelFolder, device: torch.device | str, dtype: 
         )
     name = "preprocessor_config.json"
     transform = transform_of(folder.json(name), f"`{folder.path / name}`")
-    network = _network(folder, kind)
     pooling = POOLING[kind]
+    network, projected = _network(folder, kind)
 
     def embed(picture: Tensor) -> Tensor:
+        if pooling == "image embedding":
+            seen: Tensor = network.vision_model(pixel_values=picture).pooler_output
+            return network.visual_projection(seen) if projected else seen
         output = network(pixel_values=picture)
         chosen: Tensor = output.last_hidden_state[:, 0] if pooling == "class token" else output.pooler_output.flatten(1)
         return chosen
@@ -67,25 +75,40 @@ def huggingface_encoder(folder: ModelFolder, device: torch.device | str, dtype: 
     return NetworkEncoder(spec, network, transform, embed, device=device, dtype=dtype)
 
 
-def _network(folder: ModelFolder, kind: str) -> Any:
+def _network(folder: ModelFolder, kind: str) -> tuple[Any, bool]:
+    """The network, and, of CLIP, whether the folder holds the projection into the space that text shares."""
     try:
-        from transformers import AutoModel
+        from transformers import AutoModel, CLIPVisionModelWithProjection
     except ImportError as error:
         raise DependencyError(f"`{folder.name}` needs more: pip install 'patchloom[hub]' ({error})") from error
-    without_pooling = {"add_pooling_layer": False} if kind in _WITH_POOLING_LAYER else {}
+    clip = POOLING[kind] == "image embedding"
+    how: dict[str, Any] = {"add_pooling_layer": False} if kind in _WITH_POOLING_LAYER else {}
     try:
         with _quiet():
-            network, told = AutoModel.from_pretrained(
+            if kind == "clip":
+                how["config"] = _of_pictures(folder)
+            network, told = (CLIPVisionModelWithProjection if clip else AutoModel).from_pretrained(
                 str(folder.path),
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **without_pooling,
+                **how,
             )
     except (SafetensorError, ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
         raise FormatError(f"`{folder.path}` could not be loaded as a `{kind}`: {error!s:.500}") from error
-    check_weights(folder, told["missing_keys"], told["unexpected_keys"])
-    return network.float()
+    tower_alone = kind == "clip_vision_model" and _PROJECTION in told["missing_keys"]
+    missing = set(told["missing_keys"]) - ({_PROJECTION} if tower_alone else set())
+    check_weights(folder, missing, told["unexpected_keys"], _OF_TEXT if clip else _HEADS)
+    return network.float(), not tower_alone
+
+
+def _of_pictures(folder: ModelFolder) -> Any:
+    """The config of a whole CLIP's vision tower; the width that it shares with text stands beside both."""
+    from transformers import CLIPConfig
+
+    whole = CLIPConfig.from_pretrained(str(folder.path), local_files_only=True)
+    whole.vision_config.projection_dim = whole.projection_dim
+    return whole.vision_config
 
 
 def check_weights(folder: ModelFolder, missing: Any, unexpected: Any, heads: tuple[str, ...] = _HEADS) -> None:

@@ -76,11 +76,14 @@ _INCEPTION = KnownEncoder(
     other_file="weights-inception-2015-12-05-6726825d.pth",
     source="the releases of mseitzer/pytorch-fid and toshas/torch-fidelity on GitHub hold it",
 )
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _DINO = "facebookresearch/dino on GitHub lists it"
 
 KNOWN: dict[str, KnownEncoder] = {
     "inception-v3": _INCEPTION,  # as clean-fid brings pictures to its size
     "inception-v3-tf1": replace(_INCEPTION, filter="bilinear-tf1"),  # as torch-fidelity does, and the first FID did
+    "clip-vit-b32": KnownEncoder("openai/clip-vit-base-patch32", 512, "MIT", mean_std=_CLIP),
+    "clip-vit-l14-336": KnownEncoder("openai/clip-vit-large-patch14-336", 768, "MIT", input_px=336, mean_std=_CLIP),
     "hipt-vit256": KnownEncoder(
         None,
         384,

@@ -64,7 +64,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _check_no_program(file: Path) -> None:
     """FormatError for TorchScript, whose zip looks like weights and holds code."""
-    if is_zipfile(file) and any(name.endswith("/constants.pkl") for name in ZipFile(file).namelist()):
+    if not is_zipfile(file):
+        return
+    with ZipFile(file) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
         raise FormatError(
             f"`{file}` is a TorchScript program, and code that comes with weights is never run; "
             "take the file that holds the same weights by name"

@@ -13,6 +13,7 @@ from patchloom.evaluation.estimates import Absent, Entry, Estimate, FeatureSpace
 from patchloom.evaluation.features import Features
 from patchloom.evaluation.floors import (
     AgainstFloor,
+    Measure,
     Trial,
     against_floor,
     fixed_trial,
@@ -49,7 +50,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """Real and synthetic rows, the trials among them, and what all figures share."""
 
     real: Matrix
@@ -63,16 +64,18 @@ class _Case:
     warnings: tuple[str, ...]
 
     def figure(self, name: str, estimate: Estimate) -> Figure:
+        """An estimate by its name, with what all of this comparison must be told with."""
         warned = replace(estimate, warnings=(*estimate.warnings, *self.warnings))
         return Figure(name, warned, self.space, self.sides)
 
-    def frechet_against_floor(self, resamples: int) -> AgainstFloor:
+    def against_floor(self, measure: Measure, resamples: int, bounds: tuple[float, float] = (0, inf)) -> AgainstFloor:
+        """A measure over the trials, beside that of real images."""
         return against_floor(
             self.real,
             self.synthetic,
-            frechet,
+            measure,
             self.trials,
-            bounds=(0, inf),
+            bounds=bounds,
             resamples=resamples,
             level=self.effort.level,
             seed=self.effort.seed,
@@ -98,15 +101,16 @@ def compare(
     What cannot be computed is absent with its reason. Raises MismatchError for features of different spaces, or a
     group that stands on two sides.
     """
-    _check_spaces([part for part in (real, synthetic, training, source) if part is not None])
+    check_spaces([part for part in (real, synthetic, training, source) if part is not None])
     _check_apart(real, source, "the halves of the held-out images")
     _check_apart(real, training, "held-out and training images")
     _check_apart(source, training, "held-out and training images")
-    case = _case(real, synthetic, source, sourced, effort)
+    case = case_of(real, synthetic, source, sourced, effort)
     return (*_axes_entries(case, training), *_full_entries(case), *_kernel_entries(case), *_near_entries(case))
 
 
-def _check_spaces(parts: Sequence[Features]) -> None:
+def check_spaces(parts: Sequence[Features]) -> None:
+    """Raise MismatchError unless all were measured by one network and one resizer, InputError for NaN."""
     for part in parts[1:]:
         if part.space != parts[0].space:
             raise MismatchError(
@@ -127,7 +131,8 @@ def _check_apart(one: Features | None, two: Features | None, what: str) -> None:
         )
 
 
-def _case(real: Features, synthetic: Features, source: Features | None, sourced: bool, effort: Effort) -> _Case:
+def case_of(real: Features, synthetic: Features, source: Features | None, sourced: bool, effort: Effort) -> Case:
+    """Both sides with their trials, as `compare` says. Raises InputError where a trial has fewer than two images."""
     warnings = (*_codec_warnings(real.side, synthetic.side), *_group_warnings(real), *_group_warnings(synthetic))
     shared = (synthetic.space, (real.side, synthetic.side), effort, warnings)
     made = groups_among(synthetic.groups, np.arange(len(synthetic.rows)))
@@ -135,7 +140,7 @@ def _case(real: Features, synthetic: Features, source: Features | None, sourced:
         both = None if source.groups is None or real.groups is None else np.concatenate([source.groups, real.groups])
         rows, others = checked_pair(np.concatenate([source.rows, real.rows]), synthetic.rows)
         cases = fixed_trial(len(source.rows), len(real.rows), len(others), seed=effort.seed)
-        return _Case(rows, others, np.arange(len(source.rows), len(rows)), cases, (both, made), *shared)
+        return Case(rows, others, np.arange(len(source.rows), len(rows)), cases, (both, made), *shared)
     rows, others = checked_pair(real.rows, synthetic.rows)
     labels = groups_among(real.groups, np.arange(len(rows)))
     cases = trials(
@@ -146,7 +151,7 @@ def _case(real: Features, synthetic: Features, source: Features | None, sourced:
         real_groups=labels,
         synthetic_groups=synthetic.groups if sourced else None,
     )
-    return _Case(rows, others, np.arange(len(rows)), cases, (labels, made), *shared)
+    return Case(rows, others, np.arange(len(rows)), cases, (labels, made), *shared)
 
 
 def _group_warnings(side: Features) -> tuple[str, ...]:
@@ -165,18 +170,18 @@ def _codec_warnings(real: Side, synthetic: Side) -> tuple[str, ...]:
     return (f"codecs differ ({words}): a part of the distance may be the codec's",)
 
 
-def _axes_entries(case: _Case, training: Features | None) -> tuple[Entry, ...]:
+def _axes_entries(case: Case, training: Features | None) -> tuple[Entry, ...]:
     names = "frechet_axes", "frechet_axes_over_floor"
     try:
         axes = _axes(case, training)
     except InputError as error:
         return tuple(Absent(name, str(error)) for name in names)
     along = replace(case, real=axes.project(case.real), synthetic=axes.project(case.synthetic))
-    found = along.frechet_against_floor(case.effort.resamples)
+    found = along.against_floor(frechet, case.effort.resamples)
     return case.figure(names[0], replace(found.estimate, how=str(axes))), _over_floor(case, names[1], found, str(axes))
 
 
-def _axes(case: _Case, training: Features | None) -> Axes:
+def _axes(case: Case, training: Features | None) -> Axes:
     if training is None:
         raise InputError("no training features were given, and neither side may choose its own axes")
     most = min(case.effort.components, case.trials[0].n // ROWS_AN_AXIS, len(training.rows) - 1, training.rows.shape[1])
@@ -185,16 +190,16 @@ def _axes(case: _Case, training: Features | None) -> Axes:
     return principal_axes(training.rows, most)
 
 
-def _over_floor(case: _Case, name: str, found: AgainstFloor, how: str) -> Entry:
+def _over_floor(case: Case, name: str, found: AgainstFloor, how: str) -> Entry:
     if found.ratio is None:
         return Absent(name, "the real-against-real floor is not above zero in every resample")
     return case.figure(name, replace(found.ratio, how=f"{found.ratio.how}; {how}"))
 
 
-def _full_entries(case: _Case) -> tuple[Entry, ...]:
+def _full_entries(case: Case) -> tuple[Entry, ...]:
     """In all dimensions: at the floor's N with its floor, and of all images, as other papers print it."""
     dim = case.real.shape[1]
-    found = case.frechet_against_floor(case.effort.full_resamples).estimate
+    found = case.against_floor(frechet, case.effort.full_resamples).estimate
     found = replace(found, how=f"all {dim} dimensions", warnings=frechet_warnings(found.n[0], dim))
     real = case.real[case.judged_by]
     n = (len(real), len(case.synthetic))
@@ -203,7 +208,7 @@ def _full_entries(case: _Case) -> tuple[Entry, ...]:
     return case.figure("frechet", found), case.figure("frechet_all_images", every)
 
 
-def _kernel_entries(case: _Case) -> tuple[Entry, ...]:
+def _kernel_entries(case: Case) -> tuple[Entry, ...]:
     found = kernel_distance(
         case.real[case.judged_by],
         case.synthetic,
@@ -220,7 +225,7 @@ def _kernel_entries(case: _Case) -> tuple[Entry, ...]:
 _NEAR = ("precision", "recall", "density", "coverage")
 
 
-def _near_entries(case: _Case) -> tuple[Entry, ...]:
+def _near_entries(case: Case) -> tuple[Entry, ...]:
     try:
         found = [neighbourhoods(case.real[t.reference], case.synthetic[t.synthetic]) for t in case.trials]
         floors = [neighbourhoods(case.real[t.reference], case.real[t.source]) for t in case.trials]
@@ -229,7 +234,7 @@ def _near_entries(case: _Case) -> tuple[Entry, ...]:
     return tuple(case.figure(name, _near(case, name, found, floors)) for name in _NEAR)
 
 
-def _near(case: _Case, name: str, found: list[Neighbourhoods], floors: list[Neighbourhoods]) -> Estimate:
+def _near(case: Case, name: str, found: list[Neighbourhoods], floors: list[Neighbourhoods]) -> Estimate:
     """The mean over trials; a resample draws the images that the figure is a mean of."""
     trials, n = case.trials, case.trials[0].n
     values = np.array([getattr(one, name) for one in found])
@@ -244,7 +249,7 @@ def _near(case: _Case, name: str, found: list[Neighbourhoods], floors: list[Neig
     return Estimate(value, (n, n), centred(value, spread, case.effort.level, words, bounds=bounds), floor)
 
 
-def _means(case: _Case, name: str, trial: Trial, found: Neighbourhoods, repeats: int) -> Matrix:
+def _means(case: Case, name: str, trial: Trial, found: Neighbourhoods, repeats: int) -> Matrix:
     values, rows, labels = {
         "precision": (found.precise, trial.synthetic, case.groups[1]),
         "recall": (found.recalled, trial.reference, case.groups[0]),

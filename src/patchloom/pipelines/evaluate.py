@@ -13,6 +13,7 @@ from patchloom.evaluation.comparison import Effort, compare
 from patchloom.evaluation.entries import of_similarity
 from patchloom.evaluation.estimates import Entry, FeatureSpace, Side
 from patchloom.evaluation.features import features, resizer
+from patchloom.evaluation.large_images import large_image_distance, side_of, whole_features
 from patchloom.evaluation.patches import codec_of
 from patchloom.evaluation.report import Report, report
 from patchloom.fields.field import Cropped, Field
@@ -67,6 +68,33 @@ def distances(
         axes = sides[2] if training is not None else None
         entries += compare(sides[0], sides[1], training=axes, sourced=sourced, effort=effort)
     return report(f"{synthetic.patches.name} against {real.patches.name}", entries)
+
+
+def whole_distances(
+    opened: Callable[[int], tuple[Pictures, Pictures]],
+    encoders: Sequence[Encoder],
+    *,
+    sourced: bool = False,
+    effort: Effort = EFFORT,
+    bars: Bars = silent,
+) -> Report:
+    """The large-image distance of two sides, in each encoder's space.
+
+    `opened` gives the real and the synthetic side, each picture whole and squeezed to a square of so many px. Raises
+    MismatchError for unequal pixel sizes.
+    """
+    entries: list[Entry] = []
+    names = "", ""
+    for encoder in encoders:
+        real, synthetic = opened(side_of(encoder))
+        real.check(synthetic)
+        names = synthetic.patches.name, real.patches.name
+        seen = [
+            whole_features(side.patches, encoder, progress=bars(f"{encoder.spec.name}: {side.patches.name}"))
+            for side in (real, synthetic)
+        ]
+        entries += large_image_distance(*seen, sourced=sourced, effort=effort)
+    return report(f"{names[0]} against {names[1]}, as wholes", entries)
 
 
 def similarity(

@@ -16,6 +16,8 @@ from patchloom.evaluation.diversity import diversity
 from patchloom.evaluation.entries import of_diversity, of_memorisation
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, Figure, Side
 from patchloom.evaluation.features import Features, features
+from patchloom.evaluation.large_images import NAME as WHOLE
+from patchloom.evaluation.large_images import large_image_distance, side_of, squeezed, whole_features
 from patchloom.evaluation.memorisation import memorisation
 from patchloom.evaluation.patches import IN_MEMORY, Patches, UInt8, from_arrays, joined
 from patchloom.evaluation.seams import seams
@@ -78,6 +80,7 @@ def figures_of(
     found: list[Entry] = []
     for encoder in encoders:
         found += _distances(measuring, sets, encoder)
+        found += _wholes(measuring, slides, entries, encoder)
         found += _similarity(measuring, slides, entries, encoder)
         found += _diversity(measuring, slides, entries, encoder)
     found += _seams(measuring, slides, entries)
@@ -197,6 +200,31 @@ def _memorised(training: Features | None, unseen: Features, made: Features) -> t
 
 def _several(groups: object) -> bool:
     return groups is not None and len(np.unique(np.asarray(groups))) > 1
+
+
+def _wholes(
+    measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoder: Encoder
+) -> tuple[Entry, ...]:
+    """Large images as wholes against the regions that they were made from; groups are patients or places."""
+    some, side = list(_large(measuring, slides, entries)), side_of(encoder)
+    if len(some) < 2:
+        return (Absent(WHOLE, NO_LARGE if not some else "it takes several large images, and one was made"),)
+    made: list[UInt8] = []
+    real: list[UInt8] = []
+    for slide, entry in some:
+        with ExitStack() as opened:
+            for kept, field in zip((made, real), _both(measuring, slide, entry, opened), strict=True):
+                kept.append(squeezed(field, side))
+    groups = np.array([slide.group for slide, _ in some], dtype=object)
+    codec = " + ".join(sorted({slide.codec for slide, _ in some}))
+    seen = [
+        whole_features(patches, encoder, progress=measuring.bars(f"{encoder.spec.name}: {patches.name}"))
+        for patches in (
+            from_arrays(real, "their references", groups=groups, codec=codec),
+            from_arrays(made, "large images", groups=groups, codec="png"),
+        )
+    ]
+    return large_image_distance(*seen, sourced=True, effort=measuring.effort)
 
 
 def _similarity(

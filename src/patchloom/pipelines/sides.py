@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchloom.errors import GeometryError, InputError, MismatchError
+from patchloom.evaluation.large_images import squeezed
 from patchloom.evaluation.patches import (
     SUFFIXES,
     Patches,
@@ -20,7 +21,7 @@ from patchloom.evaluation.patches import (
     lattice_boxes,
     random_boxes,
 )
-from patchloom.fields.field import ArrayField, Field
+from patchloom.fields.field import ArrayField, Cropped, Field
 from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
@@ -39,6 +40,7 @@ class Cut:
     pixel_size: PixelSize | None = None  # pictures are brought to it; None takes them as they are
     limit: int | None = None  # at most so many of a side, drawn by the seed
     seed: int = 0
+    squeeze_px: int | None = None  # whole pictures of any size are brought to squares of this side
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,12 @@ def _of_file(path: Path, cut: Cut, opener: _Opener, entry: Entry | None = None) 
 
 
 def _of_dataset(dataset: Dataset, cut: Cut, split: Split | None) -> Iterator[Pictures]:
-    if cut.crop_px is None:
+    if cut.crop_px is None and cut.squeeze_px is None:
         raise InputError(f"the plots of dataset `{dataset.folder}` are large: say which squares to cut with --crop")
     if cut.pixel_size is not None and not cut.pixel_size.agrees(dataset.pixel_size):
         raise MismatchError(f"dataset `{dataset.folder}` has pixels of {dataset.pixel_size}, not {cut.pixel_size}")
     for plot in dataset.record.plots:
-        if split in (None, plot.split) and min(plot.box[2:]) >= cut.crop_px:
+        if split in (None, plot.split) and min(plot.box[2:]) >= (cut.crop_px or 1):
             frame = Frame(plot.box[2], plot.box[3], 3, "uint8", dataset.pixel_size)
             field = _OnDemand(frame, _plot_reader(dataset, plot))
             codec = f"dataset of {Path(plot.source).suffix.lower().lstrip('.') or 'slides'}"
@@ -130,10 +132,12 @@ def _plot_reader(dataset: Dataset, plot: Plot) -> Callable[[Box], NDArray[Any]]:
 def _patches(field: Field, name: str, codec: str, group: str | None, cut: Cut) -> Patches:
     boxes = boxes_of(field.frame.box, name, cut)
     groups = None if group is None else np.full(len(boxes), group, dtype=object)
-    return Patches(name, codec, len(boxes), lambda number: _square(field, boxes[number], name), groups)
+    return Patches(name, codec, len(boxes), lambda number: _square(field, boxes[number], name, cut), groups)
 
 
-def _square(field: Field, box: Box, name: str) -> NDArray[np.uint8]:
+def _square(field: Field, box: Box, name: str, cut: Cut) -> NDArray[np.uint8]:
+    if cut.squeeze_px is not None:
+        return squeezed(Cropped(field, box), cut.squeeze_px)
     if box.height != box.width:
         raise InputError(f"`{name}` is {box.width} x {box.height} px, and no square: cut squares from it with --crop")
     return np.ascontiguousarray(field.read(box))
