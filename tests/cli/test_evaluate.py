@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from tests.encoders.fakes import HALF
+from tests.encoders.test_lpips import random_files
 from torch import nn
 
 from patchloom.cli.main import main
@@ -213,6 +214,25 @@ def test_an_autoencoder_beside_bicubic(pipeline: Path, picture: Path) -> None:
         assert 0 < found[f"{way}_perceptual"] < 12  # three maps of unit vectors, each at most 2 apart
     odd = patchloom("evaluate", "reconstruction", pipeline, picture, "--crop", 20)
     assert (odd.exit_code, "crops of 20 px are not whole latents of 8 px" in odd.stderr) == (1, True)
+
+
+def test_lpips_stands_beside_the_rest_when_its_weights_are_given(
+    pipeline: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ("evaluate", "reconstruction", pipeline, picture, "--crop", 32, "--lpips")
+    monkeypatch.delenv("PATCHLOOM_WEIGHTS", raising=False)
+    absent = patchloom(*said, "lpips-alexnet")
+    assert absent.exit_code == 1
+    assert "`alexnet-owt-7be5be79.pth`, which torchvision's models list" in absent.stderr
+    trunk, heads = random_files("lpips-alexnet", tmp_path)
+    result = patchloom(*said, f"lpips-alexnet:{trunk},{heads}", "--json")
+    found = values(result)
+    assert 0 < found["reconstruction_lpips"] < 10
+    assert found["reconstruction_lpips_over_bicubic"] == pytest.approx(
+        found["reconstruction_lpips"] - found["bicubic_lpips"]
+    )
+    hows = {figure["name"]: figure["estimate"]["how"] for figure in json.loads(result.stdout)["figures"]}
+    assert "lpips-alexnet, sha256:" in hows["reconstruction_lpips"]
 
 
 def test_what_is_missing_is_named(picture: Path, tmp_path: Path) -> None:

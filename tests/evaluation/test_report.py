@@ -179,6 +179,16 @@ def test_a_perceptual_distance_stands_where_every_picture_has_one() -> None:
     assert not any("perceptual" in entry.name for entry in without)
 
 
+def test_lpips_says_which_network_it_is_of() -> None:
+    ours, theirs = [Fidelity(30, 0.9, 0.4, 0.1)] * 2, [Fidelity(22, 0.6, 1.5, 0.4)] * 2
+    found = {entry.name: entry for entry in of_reconstruction(ours, theirs, (REAL,), lpips="lpips-vgg16, sha256:ab")}
+    over = found["reconstruction_lpips_over_bicubic"]
+    assert isinstance(over, Figure)
+    assert over.estimate.value == pytest.approx(0.1 - 0.4)
+    assert over.estimate.how.endswith("LPIPS (Zhang et al. 2018); lpips-vgg16, sha256:ab")
+    assert not any("lpips" in entry.name for entry in of_reconstruction(ours, [Fidelity(22, 0.6, 1.5)] * 2, (REAL,)))
+
+
 def test_what_holds_in_two_spaces_is_said_once() -> None:
     other = FeatureSpace("other", "sha256:" + "cd" * 32, 30, "none")
     entries = [Figure("frechet_axes", ESTIMATE, space, (REAL, MADE)) for space in (SPACE, other)]

@@ -215,6 +215,7 @@ def seams(
 @click.argument("pipeline")
 @click.argument("real", type=options.FILE)
 @measured.encoders("none; no distances of sets")
+@measured.lpips
 @_training
 @click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of a crop in px; default: the pipeline's patch.")
 @_random
@@ -229,6 +230,7 @@ def reconstruction(
     real: Path,
     *,
     encoders: tuple[str, ...],
+    lpips: str | None,
     training: Path | None,
     crop_px: int | None,
     random: int | None,
@@ -245,8 +247,8 @@ def reconstruction(
 
     PSNR, SSIM and perceptual distance of crops, beside bicubic of the same reduction; with --encoder also the Fréchet
     and kernel distances of either from the crops. The perceptual distance compares early feature maps of
-    efficientnet-lite0 as LPIPS compares those of its own networks. REAL is a folder, dataset, table or picture, brought
-    to the pipeline's pixel size.
+    efficientnet-lite0 as LPIPS compares those of its own networks; --lpips measures LPIPS itself. REAL is a folder,
+    dataset, table or picture, brought to the pipeline's pixel size.
     """
     from patchloom.evaluation.comparison import Effort
     from patchloom.pipelines import autoencoding
@@ -255,10 +257,10 @@ def reconstruction(
     loaded = _load(pipeline, device, dtype)
     cut = Cut(crop_px or loaded.record.patch_px, random, loaded.pixel_size, limit, seed)
     side = open_side(real, cut, _split_of(real, split))
-    networks = measured.networks(encoders, device, dtype)
+    networks, learned = measured.networks(encoders, device, dtype), measured.learned(lpips, device)
     with progress() as bar:
         made = autoencoding.reconstruction(
-            loaded, side, networks, training=_seen(training, cut), effort=Effort(seed=seed), bars=bar
+            loaded, side, networks, training=_seen(training, cut), lpips=learned, effort=Effort(seed=seed), bars=bar
         )
     measured.emit_report(made, output, html, as_json)
 
@@ -269,6 +271,7 @@ def reconstruction(
 @click.option("--training", type=options.FILE, help="What it was trained on: a dataset, or a CSV table.")
 @click.option("-o", "--output", type=options.FILE, required=True, help="Folder for pictures and report; resumable.")
 @measured.encoders(f"{DEFAULT_ENCODER}, beside the pipeline's own")
+@measured.lpips
 @click.option("--quick", is_flag=True, help="Few slides, small regions: minutes, and figures that are only a glance.")
 @click.option("--slides", type=click.IntRange(1), help="At most so many slides, evenly spread over the table.")
 @click.option("--region", "region_px", type=click.IntRange(1), help="Longest side of a large image in px.")
@@ -286,6 +289,7 @@ def whole_pipeline(
     training: Path | None,
     output: Path,
     encoders: tuple[str, ...],
+    lpips: str | None,
     quick: bool,
     slides: int | None,
     region_px: int | None,
@@ -313,6 +317,7 @@ def whole_pipeline(
 
     loaded = _load(pipeline, device, dtype)
     size = QUICK if quick else Size()
+    learned = measured.learned(lpips, device)
     size = replace(size, slides=slides or size.slides, region_px=region_px or size.region_px)
     with progress() as bar:
         made = evaluate_pipeline(
@@ -323,6 +328,7 @@ def whole_pipeline(
             encoders=measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype),
             settings=Settings(seed, sampler, steps, guidance),
             size=size,
+            lpips=learned,
             bars=bar,
         )
     measured.emit_report(made.report, None, None, as_json)

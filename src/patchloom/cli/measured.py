@@ -13,6 +13,7 @@ from patchloom.cli import options
 
 if TYPE_CHECKING:  # torch
     from patchloom.encoders.encoder import Encoder
+    from patchloom.encoders.lpips import Lpips
     from patchloom.evaluation.report import Report
 
 Command: TypeAlias = Callable[..., Any]
@@ -27,6 +28,22 @@ def encoders(default: str) -> Callable[[Command], Command]:
         metavar="NAME",
         help=f"A network to measure with, by name or folder; may be repeated; default: {default}.",
     )
+
+
+lpips = click.option(
+    "--lpips",
+    metavar="NAME",
+    help="Measure LPIPS of the reconstruction, too: lpips-vgg16 or lpips-alexnet, with weights in the folder that "
+    "PATCHLOOM_WEIGHTS names, or NAME:TRUNK,HEADS with files of them.",
+)
+
+
+def learned(name: str | None, device: str) -> Lpips | None:
+    """LPIPS by the option's name, on a device; None where it was not asked for."""
+    from patchloom.encoders.lpips import load_lpips
+    from patchloom.machine import choose_device
+
+    return None if name is None else load_lpips(name, choose_device(device))
 
 
 def reported(command: Command) -> Command:

@@ -24,6 +24,7 @@ _FIDELITY = {
     "psnr": "dB, mean over pictures",
     "ssim": "mean over pictures, of the three colour channels",
     "perceptual": f"mean over pictures of a distance, 0 is best: {MAPS}; it is not LPIPS",
+    "lpips": "mean over pictures of a distance, 0 is best: LPIPS (Zhang et al. 2018)",
 }
 NO_CEILING = "no reconstruction of the reference through the autoencoder was given"
 CEILING_BELOW = "the reconstruction is no nearer to its own cells than other images are"
@@ -76,25 +77,31 @@ def of_memorisation(found: Memorisation, space: FeatureSpace, sides: tuple[Side,
 
 
 def of_reconstruction(
-    found: Sequence[Fidelity], baseline: Sequence[Fidelity], sides: tuple[Side, ...], *, groups: Groups | None = None
+    found: Sequence[Fidelity],
+    baseline: Sequence[Fidelity],
+    sides: tuple[Side, ...],
+    *,
+    groups: Groups | None = None,
+    lpips: str = "",
 ) -> tuple[Entry, ...]:
     """Mean PSNR and SSIM over pictures, those of the bicubic baseline, and the paired differences.
 
-    The perceptual distance too, where every picture has one.
+    The perceptual distance and LPIPS too, where every picture has one; `lpips` says which network LPIPS is of.
     """
+    hows = {**_FIDELITY, "lpips": "; ".join(filter(None, (_FIDELITY["lpips"], lpips)))}
     names = [name for name in _FIDELITY if all(getattr(one, name) is not None for one in (*found, *baseline))]
-    return tuple(entry for name in names for entry in _of_fidelity(name, found, baseline, sides, groups))
+    return tuple(entry for name in names for entry in _of_fidelity(name, hows[name], found, baseline, sides, groups))
 
 
 def _of_fidelity(
     name: str,
+    how: str,
     found: Sequence[Fidelity],
     baseline: Sequence[Fidelity],
     sides: tuple[Side, ...],
     groups: Groups | None,
 ) -> list[Entry]:
     ours, theirs = (np.array([getattr(one, name) for one in some]) for some in (found, baseline))
-    how = _FIDELITY[name]
     names = f"reconstruction_{name}", f"bicubic_{name}", f"reconstruction_{name}_over_bicubic"
     reason = "some pictures equal their reference exactly: their PSNR is infinite and has no mean"
     entries: list[Entry] = []

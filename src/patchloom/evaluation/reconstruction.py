@@ -25,11 +25,14 @@ class Fidelity:
     psnr: float  # dB; infinite where the two are equal
     ssim: float
     perceptual: float | None = None  # where a network looked at the pair, too
+    lpips: float | None = None  # where that one did
 
 
-def fidelity(reference: NDArray[Any], picture: NDArray[Any], perceptual: float | None = None) -> Fidelity:
-    """PSNR and SSIM of uint8 (3, h, w) pictures, beside the perceptual distance that a network found."""
-    return Fidelity(psnr(reference, picture), ssim(reference, picture), perceptual)
+def fidelity(
+    reference: NDArray[Any], picture: NDArray[Any], perceptual: float | None = None, lpips: float | None = None
+) -> Fidelity:
+    """PSNR and SSIM of uint8 (3, h, w) pictures, beside the distances that networks found."""
+    return Fidelity(psnr(reference, picture), ssim(reference, picture), perceptual, lpips)
 
 
 def psnr(reference: NDArray[Any], picture: NDArray[Any]) -> float:

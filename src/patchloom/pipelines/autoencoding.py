@@ -10,6 +10,7 @@ import torch
 
 from patchloom.autoencoders.convolutional import as_float
 from patchloom.encoders.encoder import Encoder
+from patchloom.encoders.lpips import Lpips
 from patchloom.encoders.perceptual import PerceptualDistance
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.comparison import Effort, compare
@@ -33,13 +34,14 @@ def reconstruction(
     encoders: Sequence[Encoder] = (),
     *,
     training: Pictures | None = None,
+    lpips: Lpips | None = None,
     effort: Effort = EFFORT,
     bars: Bars = silent,
 ) -> Report:
     """PSNR, SSIM and perceptual distance of crops through the pipeline's autoencoder, beside bicubic of its reduction.
 
-    With encoders, also the distances between the crops and what comes back of them, either way. Raises MismatchError
-    where the crops are of another pixel size than the pipeline's.
+    With `lpips` also that. With encoders, also the distances between the crops and what comes back of them, either
+    way. Raises MismatchError where the crops are of another pixel size than the pipeline's.
     """
     if real.pixel_size is not None and not real.pixel_size.agrees(pipeline.pixel_size):
         raise MismatchError(
@@ -47,7 +49,7 @@ def reconstruction(
             f"{pipeline.pixel_size}; give --pixel-size {pipeline.pixel_size}"
         )
     through = decoded(pipeline, real.patches.read, real.patches.n, bars("autoencoder"))
-    entries = list(reconstruction_entries(pipeline, real, through))
+    entries = list(reconstruction_entries(pipeline, real, through, lpips))
     for encoder in encoders:
         entries += _reconstruction_distances(pipeline, real, through, encoder, training, effort, bars)
     return report(f"{real.patches.name} through the autoencoder of {pipeline.record.name}", entries, (OWN_CROPS,))
@@ -71,25 +73,30 @@ def _check_crops(side: int, factor: int) -> None:
         raise InputError(f"crops of {side} px are not whole latents of {factor} px; take a multiple with --crop")
 
 
-def reconstruction_entries(pipeline: Pipeline, real: Pictures, through: UInt8) -> tuple[Entry, ...]:
-    """PSNR, SSIM and perceptual distance, those of bicubic, and their paired differences."""
+def reconstruction_entries(
+    pipeline: Pipeline, real: Pictures, through: UInt8, lpips: Lpips | None = None
+) -> tuple[Entry, ...]:
+    """PSNR, SSIM, perceptual distance and LPIPS, those of bicubic, and their paired differences."""
     distance = PerceptualDistance().to(pipeline.device)
     found: list[Fidelity] = []
     baseline: list[Fidelity] = []
     for number in range(real.patches.n):
         picture = real.patches.read(number)
         reduced = bicubic_baseline(picture, pipeline.record.factor)
-        ours, theirs = _apart(distance, picture, np.stack([through[number], reduced]))
-        found.append(fidelity(picture, through[number], ours))
-        baseline.append(fidelity(picture, reduced, theirs))
+        both = np.stack([through[number], reduced])
+        ours, theirs = _apart(distance, picture, both)
+        learnt: Sequence[float | None] = (None, None) if lpips is None else _apart(lpips, picture, both)
+        found.append(fidelity(picture, through[number], ours, learnt[0]))
+        baseline.append(fidelity(picture, reduced, theirs, learnt[1]))
     groups = real.patches.groups
     enough = groups is not None and len(np.unique(groups)) > 1
     side = Side(real.patches.name, real.patches.n, real.patches.codec)
-    return of_reconstruction(found, baseline, (side,), groups=groups if enough else None)
+    told = f"{lpips.name}, {lpips.digest}" if lpips is not None else ""
+    return of_reconstruction(found, baseline, (side,), groups=groups if enough else None, lpips=told)
 
 
 @torch.no_grad()
-def _apart(distance: PerceptualDistance, picture: UInt8, others: UInt8) -> list[float]:
+def _apart(distance: PerceptualDistance | Lpips, picture: UInt8, others: UInt8) -> list[float]:
     """How far each of some pictures (n, 3, h, w) is from one (3, h, w)."""
     device = next(distance.parameters()).device
     one, several = (as_float(torch.from_numpy(pixels).to(device)) for pixels in (picture[None], others))

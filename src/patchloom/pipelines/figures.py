@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from patchloom.encoders.encoder import Encoder
+from patchloom.encoders.lpips import Lpips
 from patchloom.errors import InputError
 from patchloom.evaluation.comparison import Effort, compare
 from patchloom.evaluation.diversity import diversity
@@ -53,6 +54,7 @@ class Measuring:
     training: Pictures | None
     effort: Effort
     bars: Bars
+    lpips: Lpips | None = None
 
     @property
     def patch(self) -> int:
@@ -85,7 +87,7 @@ def figures_of(
         found += _diversity(measuring, slides, entries, encoder)
     found += _seams(measuring, slides, entries)
     through = np.stack([sets.back.read(number) for number in range(sets.back.n)])
-    found += reconstruction_entries(measuring.pipeline, Pictures(sets.source, None), through)
+    found += reconstruction_entries(measuring.pipeline, Pictures(sets.source, None), through, measuring.lpips)
     return found
 
 

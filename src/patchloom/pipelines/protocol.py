@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from patchloom.encoders.encoder import Encoder
+from patchloom.encoders.lpips import Lpips
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.evaluation.comparison import Effort
 from patchloom.evaluation.html import Beside, shrunk, write_page
@@ -57,12 +58,14 @@ def evaluate_pipeline(
     encoders: Sequence[Encoder] = (),
     settings: Settings | None = None,
     size: Size | None = None,
+    lpips: Lpips | None = None,
     bars: Bars = silent,
 ) -> Evaluation:
     """Measure a pipeline on the test split of a table, with all pictures and the report in `folder`.
 
     `training` is the dataset or table that the pipeline was trained on: it chooses principal axes, and is searched for
-    copies. `encoders` measure beside the pipeline's own, in which no model should be judged alone. The same call goes
+    copies. `encoders` measure beside the pipeline's own, in which no model should be judged alone; `lpips` what the
+    autoencoder keeps. The same call goes
     on where an earlier one ended; a slide that cannot be read is named in the report. Raises MismatchError where a
     group of the test is among the training groups, or `folder` holds another evaluation; InputError where no slide
     is left.
@@ -74,7 +77,7 @@ def evaluate_pipeline(
     making = Making(pipeline, pipeline.encoder(), settings, size, -(-size.cells // len(entries)))
     slides, broken = _held_out(making, entries, folder, bars)
     own = [each for each in encoders if each.spec.name != making.encoder.spec.name]
-    measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars)
+    measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars, lpips)
     made = figures_of(measuring, slides, entries_of(slides, entries), [making.encoder, *own])
     notes = [*_notes(pipeline, slides, broken, seen), *_judges(making.encoder, own)]
     found = report(f"{pipeline.record.name} on {test.name}", made, notes)
