@@ -87,7 +87,7 @@ def test_few_large_images_are_measured_and_called_few() -> None:
     real, near, far = of_slides(12, 0), of_slides(12, 1, "made"), of_slides(12, 1, "made", shift=2.0)
     entries = large_image_distance(real, near, sourced=True, effort=QUICK)
     same = estimates(entries)
-    assert list(same) == [f"large_image_distance: {n}" for n in ("kernel", "cmmd", "frechet", "frechet_all_images")]
+    assert list(same) == [f"large_image_distance: {n}" for n in ("kernel", "frechet", "cmmd", "frechet_all_images")]
     other = estimates(large_image_distance(real, far, sourced=True, effort=QUICK))
     for name, found in same.items():
         assert other[name].value > found.value
@@ -123,7 +123,10 @@ def test_an_image_made_from_a_half_is_not_held_against_it() -> None:
 
 def test_too_few_images_and_other_spaces_are_told() -> None:
     few = large_image_distance(of_slides(3, 0), of_slides(3, 1, "made"), sourced=True, effort=QUICK)
-    assert all(isinstance(entry, Absent) and "halves" in entry.reason for entry in few)
+    absent = {entry.name: entry.reason for entry in few if isinstance(entry, Absent)}
+    assert list(absent) == ["large_image_distance: kernel", "large_image_distance: frechet"]
+    assert all("halves" in reason for reason in absent.values())
+    assert estimates(few)["large_image_distance: cmmd"].n == (3, 3)
     other = replace(of_slides(8, 1, "made"), space=replace(SPACE, resizer="another"))
     with pytest.raises(MismatchError, match="one network and one resizer"):
         large_image_distance(of_slides(8, 0), other)

@@ -79,6 +79,19 @@ def test_figures_say_their_n_and_floor(finished: tuple[Path, Evaluation]) -> Non
     assert [slide.group for slide in evaluation.slides] == ["patient3", "patient4", "patient5"]
 
 
+def test_large_images_are_held_against_their_references_as_wholes(finished: tuple[Path, Evaluation]) -> None:
+    _, evaluation = finished
+    whole = evaluation.report.figure("large_image_distance: cmmd")
+    assert isinstance(whole, Figure)
+    assert whole.estimate.n == (3, 3)
+    assert [side.name for side in whole.sides] == ["their references", "large images"]
+    assert whole.space is not None
+    assert whole.space.resizer.startswith("whole images, antialiased bicubic to")
+    halved = evaluation.report.figure("large_image_distance: kernel")
+    assert isinstance(halved, Absent)
+    assert "3 real images do not split" in halved.reason
+
+
 def test_no_field_is_in_both_halves(finished: tuple[Path, Evaluation]) -> None:
     _, evaluation = finished
     for slide in evaluation.slides:

@@ -8,7 +8,7 @@ Large images are few, so every figure here is rough, and its N and interval say 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -35,7 +35,6 @@ SCALE = 1000.0  # CMMD's own, so that its numbers are readable
 FEW = 30  # images a side below which a reader must be told
 _BAND_PX = 1024
 _EFFORT = Effort()
-_NAMES = ("kernel", "cmmd", "frechet", "frechet_all_images")
 _HOW = f"Gaussian kernel of bandwidth {BANDWIDTH:g} on embeddings of length 1, times {SCALE:g}"
 
 
@@ -117,34 +116,35 @@ def large_image_distance(
     is absent with its reason. Raises MismatchError for features of different spaces.
     """
     check_spaces([real, synthetic])
+    least = min(len(real.rows), len(synthetic.rows))
+    every = [_told(entry, least) for entry in _of_all(real, synthetic)]
     try:
         case = case_of(real, synthetic, None, sourced, effort)
     except InputError as error:
-        return tuple(Absent(f"{NAME}: {name}", str(error)) for name in _NAMES)
-    least = min(case.trials[0].n, len(case.synthetic))
+        return (*(Absent(f"{NAME}: {name}", str(error)) for name in ("kernel", "frechet")), *every)
+    return (*(_told(entry, case.trials[0].n) for entry in _against_floor(case)), *every)
+
+
+def _told(entry: Figure, least: int) -> Figure:
     few = (f"only {least} large images a side: a rough figure with a wide interval",) if least < FEW else ()
-    return tuple(_told(entry, few) for entry in (*_of_kernel(case), *_of_frechet(case)))
-
-
-def _told(entry: Figure, few: Sequence[str]) -> Figure:
     estimate = replace(entry.estimate, warnings=(*entry.estimate.warnings, *few))
     return replace(entry, name=f"{NAME}: {entry.name}", estimate=estimate)
 
 
-def _of_kernel(case: Case) -> tuple[Figure, Figure]:
-    found = case.against_floor(kernel, case.effort.resamples, (-inf, inf)).estimate
-    every = Estimate(
-        cmmd(case.real, case.synthetic),
-        (len(case.real), len(case.synthetic)),
-        how=f"{_HOW}, all images, all pairs (CMMD as published, biased); there is no floor at this N",
-    )
-    return case.figure("kernel", replace(found, how=f"{_HOW}, unbiased")), case.figure("cmmd", every)
+def _against_floor(case: Case) -> tuple[Figure, Figure]:
+    """At the N that the real images have among themselves."""
+    near = case.against_floor(kernel, case.effort.resamples, (-inf, inf)).estimate
+    far = case.against_floor(frechet, case.effort.full_resamples).estimate
+    dim = case.real.shape[1]
+    warned = replace(far, how=f"all {dim} dimensions", warnings=frechet_warnings(far.n[0], dim))
+    return case.figure("kernel", replace(near, how=f"{_HOW}, unbiased")), case.figure("frechet", warned)
 
 
-def _of_frechet(case: Case) -> tuple[Figure, Figure]:
-    dim, n = case.real.shape[1], (len(case.real), len(case.synthetic))
-    found = case.against_floor(frechet, case.effort.full_resamples).estimate
-    found = replace(found, how=f"all {dim} dimensions", warnings=frechet_warnings(found.n[0], dim))
+def _of_all(real: Features, synthetic: Features) -> tuple[Figure, Figure]:
+    """Of all images, as papers print it."""
+    n, dim, sides = (len(real.rows), len(synthetic.rows)), real.rows.shape[1], (real.side, synthetic.side)
+    how = f"{_HOW}, all images, all pairs (CMMD as published, biased); there is no floor at this N"
+    near = Estimate(cmmd(real.rows, synthetic.rows), n, how=how)
     how = f"all {dim} dimensions, all images; there is no floor at this N"
-    every = Estimate(frechet(case.real, case.synthetic), n, how=how, warnings=frechet_warnings(min(n), dim))
-    return case.figure("frechet", found), case.figure("frechet_all_images", every)
+    far = Estimate(frechet(real.rows, synthetic.rows), n, how=how, warnings=frechet_warnings(min(n), dim))
+    return Figure("cmmd", near, real.space, sides), Figure("frechet_all_images", far, real.space, sides)
