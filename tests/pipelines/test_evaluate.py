@@ -65,6 +65,17 @@ def test_every_part_of_the_table_is_there(finished: tuple[Path, Evaluation]) -> 
     assert "patches: frechet_axes" in page
 
 
+def test_the_documentation_explains_every_figure(finished: tuple[Path, Evaluation]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    entries: list[Entry] = [*finished[1].report.figures, *finished[1].report.absent]
+    for name in {entry.name for entry in entries}:
+        short = name if name.startswith(("seam", "large_image_distance")) else name.rpartition(": ")[2]
+        for ending in ("_ceiling", "_share_of_way", "_over_bicubic"):
+            short = short.removesuffix(ending)
+        short = short.replace("bicubic_", "reconstruction_").removeprefix("seam: ")
+        assert f"`{short}`" in page or f"`seam: {short}`" in page, name
+
+
 def test_figures_say_their_n_and_floor(finished: tuple[Path, Evaluation]) -> None:
     _, evaluation = finished
     halves = [sum(len(slide.half(half)) for slide in evaluation.slides) for half in "AB"]
