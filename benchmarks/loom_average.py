@@ -73,6 +73,7 @@ def arms(guidance: float) -> list[Arm]:
     return [
         Arm(REFERENCE, paper, decode_windows=True),
         Arm("halo 56 of 64, 10", Settings(guidance=guidance, window=64, core=56, steps=10, batch=BATCH)),
+        Arm("halo 56 of 64, 6", Settings(guidance=guidance, window=64, core=56, steps=6, batch=BATCH)),
         Arm("halo 24 of 32, 14", Settings(guidance=guidance, window=32, core=24, steps=14, batch=BATCH)),
     ]
 

@@ -99,15 +99,15 @@ class Table:
         pairs = zip(self.grids, some, strict=True)
         likeness = [similarity_of(self.pipeline, grid, one.pixels, self.own) for grid, one in pairs]
         pixels = np.prod(some[0].pixels.shape[1:]) / 1e6
-        away, first = self.distances, arm.name == DEFAULT
+        away, base = self.distances, self.base
         cells = [
             arm.name,
             f"{np.mean([one.facts['per_block'] for one in some]) * ((chosen.window or 0) / 32) ** 2:.1f}",
             f"{np.mean([one.facts['denoise_cpu_seconds'] for one in some]) / pixels:.1f}",
             f"{away.kernel(features):.4f}",
-            "" if first else _ends(away.kernel_difference(features, self.base)),
+            _ends(away.kernel(features) - away.kernel(base), away.kernel_difference(features, base)),
             f"{away.frechet(features):.2f}",
-            "" if first else _ends(away.frechet_difference(features, self.base)),
+            _ends(away.frechet(features) - away.frechet(base), away.frechet_difference(features, base)),
             f"{np.mean([one['similarity'] for one in likeness]):.3f}",
             f"{np.mean([one['floor'] for one in likeness]):.3f}",
             f"{np.mean([one['auc'] for one in likeness]):.3f}",
@@ -126,8 +126,8 @@ def _seam(found: dict[str, float] | None) -> str:
     return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
-def _ends(found: Interval) -> str:
-    return f"{(found.low + found.high) / 2:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+def _ends(value: float, found: Interval) -> str:
+    return f"{value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def report(pipeline: Pipeline, chosen: list[Canvas], folder: Path) -> None:
