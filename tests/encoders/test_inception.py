@@ -143,6 +143,17 @@ def test_bytes_are_centred_at_128(names: None, thin: dict[str, Tensor], tmp_path
     assert resizer(encoder) == "the bilinear of TensorFlow 1, not antialiased, to 299 px"
 
 
+def test_bfloat16_leaves_as_float32(names: None, thin: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(thin, tmp_path / "weights.pth")
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 60, 60), np.uint8))
+    exact, rough = (
+        load_encoder(f"inception-v3:{tmp_path / 'weights.pth'}", dtype=dtype)(pixels)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert rough.dtype is torch.float32
+    assert torch.cosine_similarity(exact, rough).min() > 0.99
+
+
 def test_its_weights_kept_in_a_folder(
     names: None, thin: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +167,7 @@ def test_its_weights_kept_in_a_folder(
     assert [load_encoder(name).spec.name for name in NAMES] == list(NAMES)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_weights_of_another_network_are_refused(names: None, thin: dict[str, Tensor], tmp_path: Path) -> None:
     """torchvision's own has the auxiliary classifier, which the FID's has not."""
     other = {name: value for name, value in thin.items() if "Mixed_5b.branch_pool" not in name}

@@ -24,6 +24,7 @@ from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.protocol import Evaluation, evaluate_pipeline
 from patchloom.pipelines.reference import embed_reference
 from patchloom.pipelines.settings import Settings
+from patchloom.pipelines.sides import Cut, open_side
 from patchloom.rasters.opening import open_raster
 from patchloom.training.dataset import Dataset
 
@@ -101,6 +102,14 @@ def test_large_images_are_held_against_their_references_as_wholes(finished: tupl
     halved = evaluation.report.figure("large_image_distance: kernel")
     assert isinstance(halved, Absent)
     assert "3 real images do not split" in halved.reason
+
+
+def test_plots_of_a_dataset_are_taken_whole_where_they_are_squeezed(dataset: Dataset) -> None:
+    side = open_side(dataset.folder, Cut(squeeze_px=20))
+    assert side.patches.n == len(dataset.record.plots)
+    assert side.patches.read(0).shape == (3, 20, 20)
+    with pytest.raises(InputError, match="say which squares to cut with --crop"):
+        open_side(dataset.folder, Cut())
 
 
 def test_no_field_is_in_both_halves(finished: tuple[Path, Evaluation]) -> None:

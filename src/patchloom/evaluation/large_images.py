@@ -126,7 +126,7 @@ def large_image_distance(
 
 
 def _told(entry: Figure, least: int) -> Figure:
-    few = (f"only {least} large images a side: a rough figure with a wide interval",) if least < FEW else ()
+    few = (f"only {least} large images a side: a rough figure, whatever its interval",) if least < FEW else ()
     estimate = replace(entry.estimate, warnings=(*entry.estimate.warnings, *few))
     return replace(entry, name=f"{NAME}: {entry.name}", estimate=estimate)
 
