@@ -42,8 +42,8 @@ from patchloom.loom.run import figures
 from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.seams import DECODE, EARLIER, LAST, lattices_of
-from patchloom.pipelines.settings import Settings, settled
+from patchloom.pipelines.seams import DECODE, EARLIER, LAST
+from patchloom.pipelines.settings import Settings, lattices_of, settled
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled

@@ -39,7 +39,7 @@ from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.seams import settings_of
-from patchloom.pipelines.settings import Settings, settled
+from patchloom.pipelines.settings import Settings, settled, sized
 from patchloom.pipelines.vary import vary
 from patchloom.training.dataset import Dataset
 
@@ -158,7 +158,7 @@ def test_a_part_is_the_crop_of_the_whole(pipeline: Pipeline, settings: Settings)
     assert image.provenance["not_checked"] == [
         "`foreign` does not state the weights of `tiny`: grids are checked by name and length alone"
     ]
-    assert settings_of(image.provenance, pipeline, "it") == settled(pipeline, settings)
+    assert settings_of(image.provenance, pipeline, "it") == sized(pipeline, settings, (32, 48))
 
 
 def test_what_is_not_stated_is_not_compared(pipeline: Pipeline, tmp_path: Path) -> None:

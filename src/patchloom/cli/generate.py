@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # torch
     type=click.Choice(["official"]),
     help="Make it as the code of the CVPR 2024 paper does, faults included; for imported models of the paper.",
 )
-@click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: the pipeline's.")
+@click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: by the canvas.")
 @click.option("--core", type=click.IntRange(1), help="Side of what is kept of a window; the stride of average.")
 @click.option("--sync", type=click.IntRange(1), default=1, show_default=True, help="Steps between two meetings.")
 @click.option(
@@ -66,7 +66,7 @@ if TYPE_CHECKING:  # torch
     help="What an imported decoder's norms measure: a sample of the picture (frozen, the default), all of it, layer by "
     "layer (exact, for small ones), or each tile by itself (own).",
 )
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Windows denoised at once.")
+@click.option("--batch", type=click.IntRange(1), help="Windows denoised at once; default: 65,536 latents of them.")
 @click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
 @click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
 @click.option(
@@ -108,7 +108,7 @@ def generate(
     sync: int,
     wrap: Literal["x", "y", "both"] | None,
     norms: Literal["frozen", "exact", "own"] | None,
-    batch: int,
+    batch: int | None,
     compression: Literal["jpeg", "deflate"] | None,
     quality: int,
     only: Box | None,

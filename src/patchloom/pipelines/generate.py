@@ -29,7 +29,7 @@ from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, tiles_of, tiling_of
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, settled, stages_of
+from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, sized, stages_of
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.tiles import Compression
 from patchloom.rasters.georeference import GeoReference
@@ -63,7 +63,7 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
 
 def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: Settings) -> Run[Any]:
     """The same for a scene that is known to fit the pipeline, over a canvas of latents."""
-    chosen = settled(pipeline, settings)
+    chosen = sized(pipeline, settings, (latents.height, latents.width))
     official = chosen.recipe == "official"
     flat = None if official else pipeline.background()
     run = Run(
@@ -73,7 +73,7 @@ def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: 
         plan=plan_of(pipeline, chosen),
         latents=latents,
         seed=chosen.seed,
-        batch=chosen.batch,
+        batch=chosen.batch or 1,
         device=pipeline.device,
         background=None if flat is None else Background(flat, scene.covers),
         evaluations=evaluations_of(pipeline, chosen),
@@ -213,7 +213,7 @@ def provenance(
 
     `portion` is how many windows of a batch went through the network at once after memory ran out.
     """
-    parts = {}
+    frame, parts = canvas(pipeline, grid), {}
     if only is not None:
         parts = {"only_xywh": [only.x, only.y, only.width, only.height], "of_px": list(size_of(pipeline, grid))}
     return {
@@ -224,7 +224,7 @@ def provenance(
             "encoder": grid.encoder.name,
             "reference": grid.reference.name if grid.reference else None,
         },
-        "settings": asdict(settled(pipeline, settings)),
+        "settings": asdict(sized(pipeline, settings, (frame.height, frame.width))),
         "device": pipeline.device.type,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         **({"not_checked": list(pipeline.doubts)} if pipeline.doubts else {}),

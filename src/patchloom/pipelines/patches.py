@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from patchloom.loom.decode import decode_windows
 from patchloom.loom.run import Run
 from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.settings import Settings
+from patchloom.pipelines.settings import BATCH_LATENTS, Settings
 
 
 def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], settings: Settings) -> UInt8:
@@ -28,7 +29,9 @@ def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], se
     """
     run = plan_run(pipeline, grid, settings)
     windows = [box.over(pipeline.record.factor) for box in boxes]
-    parts = [_made(pipeline, run, windows[start : start + run.batch]) for start in range(0, len(windows), run.batch)]
+    batch = settings.batch or min(max(BATCH_LATENTS // windows[0].area, 1), len(windows))
+    run = replace(run, batch=batch)
+    parts = [_made(pipeline, run, windows[start : start + batch]) for start in range(0, len(windows), batch)]
     return np.concatenate(parts)
 
 

@@ -18,7 +18,7 @@ from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.decode import decode_windows
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.settings import Settings, denoiser_of, stages_of
+from patchloom.pipelines.settings import BATCH_LATENTS, Settings, denoiser_of, stages_of
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
 
@@ -38,8 +38,9 @@ def sample(
     side = record.patch_px // record.factor
     denoiser, stages = denoiser_of(pipeline, settings), stages_of(pipeline, settings)
     patches: list[UInt8] = []
-    for start in range(0, len(embeddings), settings.batch):
-        some = embeddings[start : start + settings.batch]
+    batch = settings.batch or max(BATCH_LATENTS // side**2, 1)
+    for start in range(0, len(embeddings), batch):
+        some = embeddings[start : start + batch]
         places = [0 if same_noise else start + k for k in range(len(some))]
         noise = partial(_noise, pipeline, settings.seed, places=places, side=side)
         with torch.no_grad():

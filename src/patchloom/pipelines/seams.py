@@ -15,10 +15,10 @@ from patchloom.evaluation.patches import codec_of, lossy
 from patchloom.evaluation.report import Report, report
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import Field
-from patchloom.geometry import Box, Lattice
+from patchloom.geometry import Box
 from patchloom.pipelines.decoding import tiles_of
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.settings import Settings, plan_of, stages_of
+from patchloom.pipelines.settings import Settings, lattices_of, sized
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
 
@@ -131,16 +131,11 @@ def borders_of(pipeline: Pipeline, settings: Settings, size_px: tuple[int, int])
     """
     factor = pipeline.record.factor
     shape = (size_px[0] // factor, size_px[1] // factor)
-    *earlier, last = (Borders.of(lattice) for lattice in lattices_of(pipeline, settings, shape))
+    lattices = lattices_of(pipeline, sized(pipeline, settings, shape), shape)
+    *earlier, last = (Borders.of(lattice) for lattice in lattices)
     before = Borders(
         frozenset().union(*(one.rows for one in earlier)), frozenset().union(*(one.cols for one in earlier))
     )
     decoded = Borders.of(tiles_of(pipeline, settings, shape))
     kinds = {LAST: last, EARLIER: before.without(last), DECODE: decoded.without(last).without(before)}
     return {name: one.times(factor) for name, one in kinds.items()}
-
-
-def lattices_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> list[Lattice]:
-    """The lattice of every meeting on a canvas (height, width) of latents."""
-    stages, plan = stages_of(pipeline, settings), plan_of(pipeline, settings)
-    return plan.lattices(shape, [stages[number].sigma for number in range(0, len(stages), plan.sync)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Literal
 
 from patchloom.diffusion.denoiser import Denoiser
@@ -14,6 +15,7 @@ from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stag
 from patchloom.diffusion.samplers import SAMPLERS
 from patchloom.diffusion.stage import Stage
 from patchloom.errors import InputError
+from patchloom.geometry import Lattice
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Kind, Plan
 from patchloom.loom.ring import Wrap
@@ -21,6 +23,8 @@ from patchloom.pipelines.conditioning import ByCellTokens
 from patchloom.pipelines.pipeline import Pipeline
 
 Norms = Literal["frozen", "exact", "own"]
+
+BATCH_LATENTS = 16 * 64 * 64  # that a batch holds where its size is not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Settings:
     window: int | None = None  # latents
     core: int | None = None  # latents; the stride of `average`
     sync: int = 1
-    batch: int = 16
+    batch: int | None = None  # windows at once
     recipe: Literal["official"] | None = None
     wrap: Literal["x", "y", "both"] | None = None  # which edges are joined: left and right, upper and lower
     norms: Norms | None = None  # what a foreign decoder's norms measure; None for decoders without any
@@ -74,6 +78,43 @@ def settled(pipeline: Pipeline, settings: Settings) -> Settings:
         core=settings.core or usual[plan],
         norms=_norms(pipeline, settings),
     )
+
+
+def sized(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> Settings:
+    """Settled for a canvas (height, width) of latents: window, core and batch too.
+
+    The pipeline's window is its largest. Of that and its halves, none smaller than a patch and all with the same halo,
+    the one is taken that shows the network the fewest latents: a canvas that fits is one window, without neighbours.
+    A window or a core that is told stays. A batch evens out what `BATCH_LATENTS` allows, since batches are filled up.
+    """
+    chosen = settled(pipeline, settings)
+    if chosen.plan == "halo" and settings.window is None and settings.core is None:
+        chosen = min(_halves(pipeline, chosen), key=lambda one: _latents(lattices_of(pipeline, one, shape)))
+    if chosen.batch is not None:
+        return chosen
+    lattices = lattices_of(pipeline, chosen, shape)
+    windows, area = max(map(len, lattices)), max(lattice.window(0).box.area for lattice in lattices)
+    batches = ceil(windows / max(BATCH_LATENTS // area, 1))
+    return replace(chosen, batch=ceil(windows / batches))
+
+
+def _halves(pipeline: Pipeline, chosen: Settings) -> list[Settings]:
+    window, core = chosen.window or 0, chosen.core or 0
+    halo, found = window - core, [chosen]
+    while (window := window // 2) >= max(pipeline.record.patch_px // pipeline.record.factor, 2 * halo):
+        found.append(replace(chosen, window=window, core=window - halo))
+    return found
+
+
+def _latents(lattices: Sequence[Lattice]) -> int:
+    """That the network is shown, over all meetings."""
+    return sum(len(lattice) * lattice.window(0).box.area for lattice in lattices)
+
+
+def lattices_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> list[Lattice]:
+    """The lattice of every meeting on a canvas (height, width) of latents, by settled settings."""
+    stages, plan = stages_of(pipeline, settings), plan_of(pipeline, settings)
+    return plan.lattices(shape, [stages[number].sigma for number in range(0, len(stages), plan.sync)])
 
 
 def _norms(pipeline: Pipeline, settings: Settings) -> Norms | None:
