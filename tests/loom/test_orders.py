@@ -317,6 +317,8 @@ def test_figures_count_what_is_evaluated() -> None:
     assert counted.windows == counted.network_evaluations == len(counting.shapes)
     assert counted.canvas_px == (400, 344)
     assert counted.evaluations_per_block == pytest.approx(counted.windows / (400 * 344 / 65536))
+    shown = sum(shape[-2] * shape[-1] for shape in counting.shapes)
+    assert counted.evaluations_per_latent == pytest.approx(shown / (50 * 43))
 
 
 def test_figures_of_a_region_count_its_cone() -> None:
@@ -342,6 +344,13 @@ def test_the_default_plan_s_figures_are_design_s() -> None:
     assert round(figures(one, factor=8).evaluations_per_block) == 31
     paper = replace(one, plan=Plan.of("average", 32), stages=stages("euler", 50), evaluations=guided_evaluations(2.0))
     assert int(figures(paper, factor=8).evaluations_per_block) == 1056
+    assert figures(paper, factor=8).evaluations_per_latent == figures(paper, factor=8).evaluations_per_block
+
+
+def test_figures_of_one_window_count_its_evaluations_once_a_latent() -> None:
+    one = run(plan=Plan.of("halo", 128), stages=stages("euler", 10), latents=Frame(128, 128, 2, "float32"))
+    assert figures(one, factor=8).evaluations_per_latent == 10
+    assert figures(one, factor=8).evaluations_per_block == pytest.approx(10 / 16)
 
 
 def test_a_run_starts_from_a_given_image() -> None:

@@ -197,6 +197,7 @@ def _counts(cost: Figures) -> dict[str, float]:
         "background_windows": cost.background_windows,
         "network_evaluations": cost.network_evaluations,
         "evaluations_per_block": cost.evaluations_per_block,
+        "evaluations_per_latent": cost.evaluations_per_latent,
     }
 
 

@@ -22,7 +22,8 @@ class Figures:
     windows: int  # that a network is asked about, over all meetings
     background_windows: int  # that are background, or kept, and cost nothing
     network_evaluations: int  # of one window, whatever the batch
-    evaluations_per_block: float
+    evaluations_per_block: float  # of windows of whatever size
+    evaluations_per_latent: float  # how often the network sees one, halos included: compares windows of all sizes
 
 
 def one_evaluation(sigma: float) -> int:
@@ -54,11 +55,22 @@ def count(
     windows: Sequence[Sequence[Window]],
     costs: Sequence[int],
     idle: Callable[[Window], bool],
-    canvas_px: tuple[int, int],
+    canvas: Box,
+    factor: int,
 ) -> Figures:
-    """Figures of the windows of each meeting, where a window of meeting k costs `costs[k]` evaluations or none."""
-    everything = sum(len(some) for some in windows)
-    asked = [sum(not idle(window) for window in some) for some in windows]
-    evaluations = sum(number * cost for number, cost in zip(asked, costs, strict=True))
-    blocks = canvas_px[0] * canvas_px[1] / BLOCK_PX**2
-    return Figures(canvas_px, sum(asked), everything - sum(asked), evaluations, evaluations / blocks)
+    """Figures of the windows of each meeting, where a window of meeting k costs `costs[k]` evaluations or none.
+
+    `canvas` is what is made, in latents of `factor` px.
+    """
+    asked = [[window.box.area for window in some if not idle(window)] for some in windows]
+    number = sum(map(len, asked))
+    evaluations = sum(len(areas) * cost for areas, cost in zip(asked, costs, strict=True))
+    latents = sum(sum(areas) * cost for areas, cost in zip(asked, costs, strict=True))
+    return Figures(
+        (canvas.height * factor, canvas.width * factor),
+        number,
+        sum(map(len, windows)) - number,
+        evaluations,
+        evaluations * BLOCK_PX**2 / (canvas.area * factor**2),
+        latents / canvas.area,
+    )

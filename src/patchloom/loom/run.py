@@ -93,7 +93,7 @@ def figures(run: Run[C], factor: int, region: Box | None = None, also: Sequence[
     costs = [sum(run.evaluations(stage.sigma) for stage in stages) for stages in run.meetings]
     box = region or run.latents.box
     idle = partial(is_idle, background=run.background, kept=run.kept, period=run.period)
-    return count(cone(run.lattices, box, *also), costs, idle, (box.height * factor, box.width * factor))
+    return count(cone(run.lattices, box, *also), costs, idle, box, factor)
 
 
 def chain(run: Run[C], store: Store, progress: Progress | None = None, crew: Crew = alone) -> list[Weave]:

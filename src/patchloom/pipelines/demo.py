@@ -60,6 +60,7 @@ def demo(out: Path, bars: Bars, *, seed: int = 0, device: str = "auto", dtype: s
         **likeness(found),
         "network_evaluations": image.figures.network_evaluations,
         "evaluations_per_block": image.figures.evaluations_per_block,
+        "evaluations_per_latent": image.figures.evaluations_per_latent,
         "seconds": round(time.monotonic() - started, 1),
         "threads": torch.get_num_threads(),
         "dtype": image.provenance["dtype"],
