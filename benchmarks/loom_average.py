@@ -101,10 +101,11 @@ def make_some(
 def report(pipeline: Pipeline, chosen: list[Canvas], ways: list[Arm], folder: Path) -> dict[str, Any]:
     """Every figure of every arm, over the canvases that all arms have."""
     encoder = judge()
-    found = {arm.name: [kept(place(folder, canvas, arm)) for canvas in chosen] for arm in ways}
+    latents = {arm.name: [kept(place(folder, canvas, arm)) for canvas in chosen] for arm in ways}
     ours = Arm(REFERENCE_OURS, ways[0].settings)
-    found[ours.name] = [_decoded_again(pipeline, one, ours) for one in found[REFERENCE]]
+    latents[ours.name] = latents[REFERENCE]
     ways = [*ways, ours]
+    found = {arm.name: [_decoded_again(pipeline, one, arm) for one in latents[arm.name]] for arm in ways}
     real = [canvas.pixels(pipeline) for canvas in chosen]
     features = {name: crops_of([one.pixels for one in some], encoder) for name, some in found.items()}
     n = len(chosen) * features[REFERENCE].shape[1]

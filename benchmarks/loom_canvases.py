@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Parameter
 
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
@@ -192,11 +193,14 @@ class Tiles:
     def __init__(self, decoder: Autoencoder) -> None:
         self.factor = decoder.factor
         self._decoder = cast(ConvolutionalAutoencoder, decoder)
-        self.from_latents = next(self._decoder.decoder.children())
+
+    def parameters(self) -> Iterator[Parameter]:
+        """The decoder's: where it is, and in which precision."""
+        return self._decoder.parameters()
 
     def pixels(self, latents: Tensor) -> Tensor:
         """(1, 3, h, w), about [-1, 1]."""
-        return self._decoder.pixels(latents.to(next(self._decoder.parameters()).dtype))
+        return self._decoder.pixels(latents.to(next(self.parameters()).dtype))
 
 
 def decode_lattice(pipeline: Pipeline, shape: tuple[int, ...], arm: Arm) -> Lattice:
