@@ -67,11 +67,14 @@ BATCH = 9  # of windows, the same for all; it divides what all three have at 102
 CLOCKS = ("denoise_seconds", "decode_seconds", "denoise_cpu_seconds", "decode_cpu_seconds")
 
 
-def arms(guidance: float) -> list[Arm]:
-    """The reference and ours."""
+def arms(guidance: float, side: int) -> list[Arm]:
+    """The reference and ours, for a canvas of `side` latents; the first of ours is what shipped pipelines do."""
+    whole = Settings(guidance=guidance, window=side, core=side, steps=10, batch=1)
     paper = Settings(guidance=guidance, sampler="ddim", plan="average", window=32, core=8, steps=50, batch=BATCH)
     return [
         Arm(REFERENCE, paper, decode_windows=True),
+        Arm("one window, 10", whole),
+        Arm("one window, 6", replace(whole, steps=6)),
         Arm("halo 56 of 64, 10", Settings(guidance=guidance, window=64, core=56, steps=10, batch=BATCH)),
         Arm("halo 56 of 64, 6", Settings(guidance=guidance, window=64, core=56, steps=6, batch=BATCH)),
         Arm("halo 24 of 32, 14", Settings(guidance=guidance, window=32, core=24, steps=14, batch=BATCH)),
@@ -245,16 +248,17 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = load_pipeline(asked.pipeline, "cpu", DTYPES[asked.dtype])
+    ways = arms(asked.guidance, asked.side // pipeline.record.factor)
     if asked.time:
-        found = times(pipeline, arms(asked.guidance), asked.side, asked.rounds)
+        found = times(pipeline, ways, asked.side, asked.rounds)
         sys.stdout.write(json.dumps({"side_px": asked.side, "guidance": asked.guidance} | found, indent=1) + "\n")
         return
     folder = asked.out / f"{asked.side}_{asked.guidance:g}"
     chosen = canvases(pipeline, TEST, "test", asked.side)[: asked.canvases]
-    whole = make_some(pipeline, chosen, arms(asked.guidance), folder, asked.make)
+    whole = make_some(pipeline, chosen, ways, folder, asked.make)
     if not asked.only_make:
         told = {"side_px": asked.side, "guidance": asked.guidance, "dtype": asked.dtype}
-        sys.stdout.write(json.dumps(told | report(pipeline, whole, arms(asked.guidance), folder), indent=1) + "\n")
+        sys.stdout.write(json.dumps(told | report(pipeline, whole, ways, folder), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ from patchloom.pipelines import demo
 from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
-from patchloom.pipelines.presets import presets
+from patchloom.pipelines.presets import find_pipeline, presets
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
 
 ROOT = Path(__file__).parent.parent
+AERIAL = "aerial-foundation"
+TOWN = demo.GRID.with_name("town.grid")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,16 @@ def pipeline() -> Pipeline:
 
 
 def test_the_presets_are_those_that_are_documented() -> None:
-    assert presets() == [demo.PIPELINE]
+    assert presets() == [AERIAL, demo.PIPELINE]
     for name in presets():
-        assert (ROOT / "docs" / "models" / f"{name}.md").is_file()
+        page = (ROOT / "docs" / "models" / f"{name}.md").read_text(encoding="utf-8")
+        assert (find_pipeline(name) / "README.md").read_text(encoding="utf-8") == page, "a card is its page in docs"
+
+
+def test_all_weights_together_are_small_enough_to_be_committed() -> None:
+    files = [file for name in presets() for file in find_pipeline(name).rglob("*.safetensors")]
+    assert len(files) == 4
+    assert sum(file.stat().st_size for file in files) <= 80e6
 
 
 def test_the_sample_grid_describes_the_sample_section(pipeline: Pipeline) -> None:
@@ -55,6 +64,17 @@ def test_the_image_follows_the_grid_and_not_another_one(pipeline: Pipeline) -> N
     assert found.raw.value.value > found.raw.floor + 0.03
     assert found.raw.ceiling is not None
     assert found.raw.ceiling.value > found.raw.value.value
+    assert found.retrieval_auc.value > 0.55
+
+
+def test_the_town_follows_its_grid() -> None:
+    aerial = load_pipeline(AERIAL)
+    grid = read_grid(TOWN).cropped(Box(4, 4, 4, 4))
+    aerial.check(grid)
+    image = generate(aerial, grid, Settings(batch=4))
+    pixels = ArrayField(image.pixels.read(image.pixels.frame.box), aerial.pixel_size)
+    found = fidelity(aerial, grid, pixels, None)
+    assert found.raw.value.value > found.raw.floor + 0.03
     assert found.retrieval_auc.value > 0.55
 
 
