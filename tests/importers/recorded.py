@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.conftest import ROOT
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpoint
 
@@ -68,3 +68,11 @@ def below(prefix: str, tensors: Arrays) -> Arrays:
 def folder(name: str) -> Path:
     """The official folder of a tiny model."""
     return FIXTURES / name
+
+
+def shaken(network: nn.Module) -> nn.Module:
+    """Every weight moved, those that begin at zero or one too."""
+    generator = torch.Generator().manual_seed(8)
+    for value in network.parameters():
+        value.data += 0.05 * torch.randn(value.shape, generator=generator)
+    return network.eval().requires_grad_(False)

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.importers.recorded import model, needed, off
-from torch import nn
+from tests.importers.recorded import model, needed, off, shaken
 
 from patchloom.autoencoders.ldm_first_stage import FirstStageShape
 from patchloom.errors import FormatError, InputError, MissingError
@@ -19,14 +18,6 @@ from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 
 diffusers = pytest.importorskip("diffusers")
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """Every weight moved, those that begin at zero or one too."""
-    generator = torch.Generator().manual_seed(8)
-    for value in network.parameters():
-        value.data += 0.05 * torch.randn(value.shape, generator=generator)
-    return network.eval().requires_grad_(False)
 
 
 def answers(network: LatentUNet, theirs: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from tests.importers.recorded import off
-from tests.importers.test_diffusers_folder import shaken
+from tests.importers.recorded import off, shaken
 from tests.importers.test_diffusers_transformers import DIT, TINY, drawn, made, save_pixcell
 from torch import Tensor
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.importers.recorded import off
-from tests.importers.test_diffusers_folder import shaken
+from tests.importers.recorded import off, shaken
 from torch import Tensor
 
 from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape

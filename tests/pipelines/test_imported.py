@@ -251,8 +251,8 @@ def test_every_verb_runs_it(imported: Path, tmp_path: Path) -> None:
     picture, cells, out = tmp_path / "picture.png", tmp_path / "a.grid", tmp_path / "out.png"
     Image.fromarray(np.random.default_rng(0).integers(60, 180, (128, 160, 3), dtype=np.uint8)).save(picture)
     here = ("--device", "cpu", "--dtype", "fp32")
-    told = ("--pipeline", imported, "--slide-pixel-size", "0.5um", "--valid", "all")
-    patchloom("embed", picture, "-o", cells, *told, *here)
+    pipeline_told = ("--pipeline", imported, "--slide-pixel-size", "0.5um", "--valid", "all")
+    patchloom("embed", picture, "-o", cells, *pipeline_told, *here)
     said = patchloom("generate", imported, "--grid", cells, "-o", out, "--steps", 2, *here)
     assert "Note: `foreign` does not state the weights of `tiny`" in said.stderr
     assert np.asarray(Image.open(out)).shape == (128, 160, 3)
