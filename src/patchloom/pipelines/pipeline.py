@@ -17,7 +17,7 @@ from patchloom.autoencoders import files as autoencoders
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.diffusion.parametrisation import Preconditioned
 from patchloom.encoders.encoder import Encoder
-from patchloom.errors import FormatError, MismatchError
+from patchloom.errors import FormatError, MismatchError, MissingError
 from patchloom.geometry import PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.networks import files as networks
@@ -126,6 +126,10 @@ def checked_record(folder: Path) -> PipelineRecord:
     """The record of a folder whose weights are those that it names. Raises MissingError or FormatError."""
     record = read_record(folder)
     for file, digest in record.weights.items():
+        if not (folder / file).is_file():
+            raise MissingError(
+                f"pipeline `{folder}` has no weight file `{file}`, which its record names; copy it again"
+            )
         if weights.digest(folder / file) != digest:
             raise FormatError(f"`{folder / file}` is damaged or another version: its digest is not the recorded one")
     return record
