@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from patchloom.errors import FormatError, MissingError
-from patchloom.records import dump, load, read_json, read_yaml
+from patchloom.records import dump, load, read_json, read_yaml, told
 
 
 @dataclass(frozen=True)
@@ -138,3 +138,16 @@ def test_the_file_stands_in_the_message(tmp_path: Path) -> None:
     path.write_text("name: a\nrate: 1\nnetwork: {width: 8}\ncolour: red\n")
     with pytest.raises(FormatError, match=r"recipe\.yaml: unknown key `colour`"):
         read_yaml(Recipe, path)
+
+
+@given(recipes)
+def test_what_is_told_loads_again_and_holds_no_default(recipe: Recipe) -> None:
+    said = told(recipe)
+    assert load(Recipe, said, "recipe") == recipe
+    defaults = dump(Recipe("", 0.0, Network(0)))
+    assert [key for key in said if key not in ("name", "rate", "network") and said[key] == defaults[key]] == []
+
+
+def test_defaults_are_left_out_at_any_depth() -> None:
+    recipe = Recipe("a", 0.5, Network(8), teacher=Network(3, "dit"))
+    assert told(recipe) == {"name": "a", "rate": 0.5, "network": {"width": 8}, "teacher": {"width": 3, "kind": "dit"}}

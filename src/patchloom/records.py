@@ -25,6 +25,11 @@ def dump(record: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(record))))
 
 
+def told(record: Any) -> dict[str, Any]:
+    """What `dump` gives, without the fields, at any depth, whose value is their default."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(_told(record))))
+
+
 def load(kind: type[T], values: Any, where: str) -> T:
     """Build `kind` from a mapping; FormatError names the key that does not fit, as in `config.yaml: model.width`."""
     if not isinstance(values, Mapping):
@@ -73,6 +78,21 @@ def read_yaml(kind: type[T], path: Path) -> T:
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _told(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        said = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            field.name: _told(held) for field, held in said.items() if _is_required(field) or held != _default(field)
+        }
+    if isinstance(value, Mapping):
+        return {key: _told(held) for key, held in value.items()}
+    return [_told(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _neighbour(key: str, known: list[str]) -> str:

@@ -41,8 +41,10 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path) -> None:
 
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     train(Toy(), tmp_path, plan(8))
-    with pytest.raises(MismatchError, match="another network or data"):
-        train(Toy(), tmp_path, plan(16), identity="another")
+    with pytest.raises(
+        MismatchError, match="another run than this config asks for: `name` is 'toy' there, 'another' here"
+    ):
+        train(Toy(), tmp_path, plan(16), named="another")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

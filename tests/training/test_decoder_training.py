@@ -127,7 +127,7 @@ def test_a_checkpoint_of_other_parts_is_refused(tmp_path: Path) -> None:
     config = decoder_config(tmp_path, Losses(), samples=8)
     train_config(config, CPU)
     for other in (replace(config, parts="all"), replace(config, losses=ALL)):
-        with pytest.raises(MismatchError, match="another network or data"):
+        with pytest.raises(MismatchError, match="another run than this config asks for"):
             train_config(other, CPU, resume=True)
 
 

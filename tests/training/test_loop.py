@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.toys import CPU, DATA, NEVER, Toy, plan, train
+from tests.training.toys import CPU, DATA, NEVER, Toy, identity, plan, train
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -153,7 +153,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 def test_time_is_up_after_a_step_with_checkpoint_and_export(tmp_path: Path) -> None:
     toy = Toy()
     upkeep = Upkeep(log=8, pictures=NEVER, checkpoint=NEVER)
-    done = loop.train(toy, plan(10**8), upkeep, tmp_path, CPU, identity="toy", seconds=0.1)
+    done = loop.train(toy, plan(10**8), upkeep, tmp_path, CPU, identity=identity("toy"), seconds=0.1)
     assert 0 < done.step < 10**6
     assert (tmp_path / NAME).exists()
     assert toy.exported

@@ -7,6 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from patchloom.training.checkpoint import Progress
 from patchloom.training.config import Optimisation, Upkeep
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
+from patchloom.training.identity import Identity
 from patchloom.training.journal import Report
 
 CPU = loop.Machine(torch.device("cpu"), torch.float32)
@@ -63,18 +65,29 @@ def plan(samples: int, clip: float = 1.0) -> Optimisation:
     return Optimisation(samples, batch=8, rate=0.01, warmup=1, clip=clip)
 
 
+@dataclass(frozen=True)
+class Named:
+    """All that a toy's checkpoint belongs to."""
+
+    name: str
+
+
+def identity(name: str) -> Identity:
+    return Identity(Named(name))
+
+
 def train(
     task: loop.Task,
     folder: Path,
     optimisation: Optimisation,
     *,
     upkeep: Upkeep | None = None,
-    identity: str = "toy",
+    named: str = "toy",
     resume: bool = True,
     report: Report = lambda progress, figures: None,
 ) -> Progress:
     upkeep = upkeep or Upkeep(log=8, pictures=NEVER, checkpoint=NEVER)
-    return loop.train(task, optimisation, upkeep, folder, CPU, identity=identity, resume=resume, report=report)
+    return loop.train(task, optimisation, upkeep, folder, CPU, identity=identity(named), resume=resume, report=report)
 
 
 def main(folder: Path, samples: int, upkeep: Upkeep) -> None:

@@ -142,10 +142,9 @@ def measure_constants(network: ConvolutionalAutoencoder, pixels: Planes, crops: 
     network.deviation.copy_((squares / count - mean.square()).sqrt().clamp(min=_SPREAD))
 
 
-def variant(config: AutoencoderTraining) -> object:
-    """What makes a checkpoint another one beside shape and data; None for a whole autoencoder by itself."""
-    kept = digest(Path(config.initial)) if config.parts == "decoder" and config.initial else None
-    return [kept, bool(config.losses.adversarial)] if kept or config.losses.adversarial else None
+def kept_encoder(config: AutoencoderTraining) -> str | None:
+    """The digest of the autoencoder whose encoder is kept bit by bit; None where the encoder is trained."""
+    return digest(Path(config.initial)) if config.parts == "decoder" and config.initial else None
 
 
 def _start(network: ConvolutionalAutoencoder, folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from patchloom import weights
 from patchloom.errors import FormatError, MismatchError
 from patchloom.training.ema import Average
+from patchloom.training.identity import Identity
 
 NAME = "checkpoint.safetensors"
 
@@ -27,26 +28,28 @@ class Progress:
     seconds: float = 0.0  # of training, over every session
 
 
-def save(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, progress: Progress, config: str) -> None:
+def save(
+    folder: Path, module: nn.Module, average: Average, optimiser: AdamW, progress: Progress, identity: Identity
+) -> None:
     """Write the run's state under its final name once it is whole. Raises CapacityError on a full disk."""
     tensors = {f"module.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.module.state_dict().items()}
     tensors |= _moments(module, optimiser)
-    metadata = {"progress": json.dumps(asdict(progress)), "config": config}
+    metadata = {"progress": json.dumps(asdict(progress)), **identity.metadata()}
     weights.write_tensors(tensors, folder / NAME, metadata)
 
 
-def restore(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, config: str) -> Progress:
+def restore(folder: Path, module: nn.Module, average: Average, optimiser: AdamW, identity: Identity) -> Progress:
     """Put a run back where its checkpoint left it.
 
-    Raises MismatchError where the checkpoint is of another config, FormatError where the file is damaged.
+    Raises MismatchError where the checkpoint is of another run, FormatError where the file is damaged.
     """
     path = folder / NAME
     metadata, tensors = _read(path)
-    if metadata.get("config") != config:
+    if differences := identity.differences(metadata):
         raise MismatchError(
-            f"`{path}` was written by a run with another network or data than this config asks for; "
-            "give the new run another `output` folder"
+            f"`{path}` was written by another run than this config asks for: {'; '.join(differences[:3])}. "
+            "Give the new run another `output` folder"
         )
     weights.load_exactly(module, _part(tensors, "module."), f"`{path}`")
     weights.load_exactly(average.module, _part(tensors, "average."), f"`{path}`")

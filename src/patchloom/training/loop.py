@@ -5,14 +5,12 @@ It imports torch, numpy, safetensors, pillow and pyyaml alone, so that it runs o
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from patchloom.training.checkpoint import Progress
 from patchloom.training.config import Optimisation, Upkeep
 from patchloom.training.draws import Draws
 from patchloom.training.ema import Average
+from patchloom.training.identity import Identity
 from patchloom.training.journal import Journal, Meter, Report
 from patchloom.training.processes import Processes
 from patchloom.training.schedule import order, rate
@@ -81,7 +80,7 @@ def train(
     folder: Path,
     machine: Machine,
     *,
-    identity: str,
+    identity: Identity,
     seed: int = 0,
     resume: bool = False,
     seconds: float | None = None,
@@ -89,7 +88,7 @@ def train(
 ) -> Progress:
     """Train until `plan.samples` are seen, or for `seconds`, and leave a checkpoint and an export in `folder`.
 
-    `identity` names network and data: a checkpoint of another one is refused. A killed run goes on from its last
+    A checkpoint whose `identity` differs is refused. A killed run goes on from its last
     checkpoint with `resume`, in as many processes as there are then. SIGINT and SIGTERM end the run after the step
     that is being made, with a checkpoint and no export; a second one ends it at once.
     """
@@ -125,7 +124,7 @@ class Run:
         self.average = Average(task.module, plan.ema_samples)
         self.progress = Progress()
 
-    def start(self, folder: Path, identity: str, resume: bool) -> None:
+    def start(self, folder: Path, identity: Identity, resume: bool) -> None:
         """Go on from the checkpoint in a folder, if there is one; every process with the leader's weights.
 
         Raises InputError where there is one and nobody said `resume`, MismatchError where it is of another run.
@@ -199,8 +198,3 @@ def _peak_share(run: Run) -> float | None:
     """The share of the device's peak that one step a second would take."""
     peak = peak_flops(run.machine.device, run.machine.dtype)
     return run.flops() / peak if peak else None
-
-
-def identity_of(*parts: Any) -> str:
-    """A digest of whatever makes a checkpoint usable: network shape and dataset, as plain JSON values."""
-    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

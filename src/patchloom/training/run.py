@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from patchloom import records
+from patchloom.autoencoders.convolutional import ConvolutionalShape
+from patchloom.diffusion.parametrisation import Parametrisation
+from patchloom.encoders.trained_network import TrainedShape
 from patchloom.machine import choose_device, choose_dtype
+from patchloom.networks.unet import UNetShape
 from patchloom.training import checkpoint, loop
-from patchloom.training.autoencoder import AutoencoderTask, variant
+from patchloom.training.autoencoder import AutoencoderTask, kept_encoder
 from patchloom.training.checkpoint import Progress
 from patchloom.training.config import AutoencoderTraining, DenoiserTraining, EncoderTraining, Training
 from patchloom.training.dataset import Dataset, open_dataset
 from patchloom.training.denoiser import DenoiserTask
 from patchloom.training.encoder import EncoderTask
 from patchloom.training.events import LINES
+from patchloom.training.identity import Identity, digest
 from patchloom.training.journal import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained, and on what. A new field needs a default that says what held before it was there."""
+
+    kind: str
+    network: ConvolutionalShape | UNetShape | TrainedShape
+    dataset_digest: str  # of its record, which lists every plot
+    parametrisation: Parametrisation | None = None  # of a denoiser
+    projection: tuple[int, ...] | None = None  # of an encoder
+    encoder: str | None = None  # digest of the autoencoder whose encoder is kept as it is
+    adversarial: bool = False
 
 
 def machine_of(device: str = "auto", dtype: str = "auto", compiled: bool | None = None) -> loop.Machine:
@@ -44,7 +62,7 @@ def train_config(
         config.upkeep,
         Path(config.output),
         machine,
-        identity=_identity(config, dataset),
+        identity=identity(config, dataset),
         seed=config.seed,
         resume=resume,
         seconds=seconds,
@@ -79,10 +97,29 @@ def _begun(config: DenoiserTraining, resume: bool) -> DenoiserTraining:
     return replace(config, initial=None, fresh=()) if goes_on else config
 
 
-def _identity(config: Training, dataset: Dataset) -> str:
-    answer: object = variant(config) if isinstance(config, AutoencoderTraining) else None
-    if isinstance(config, DenoiserTraining):
-        answer = records.dump(config.parametrisation)
+def identity(config: Training, dataset: Dataset) -> Identity:
+    """What a checkpoint of this run belongs to."""
+    return Identity(_subject(config, digest(records.told(dataset.record))), _formerly(config, dataset))
+
+
+def _subject(config: Training, dataset_digest: str) -> Subject:
+    if isinstance(config, AutoencoderTraining):
+        return Subject(
+            config.kind,
+            config.shape,
+            dataset_digest,
+            encoder=kept_encoder(config),
+            adversarial=bool(config.losses.adversarial),
+        )
     if isinstance(config, EncoderTraining):
-        answer = config.projection
-    return loop.identity_of(config.kind, records.dump(config.shape), answer, records.dump(dataset.record))
+        return Subject(config.kind, config.shape, dataset_digest, projection=config.projection)
+    return Subject(config.kind, config.shape, dataset_digest, parametrisation=config.parametrisation)
+
+
+def _formerly(config: Training, dataset: Dataset) -> str:
+    """The digest that stood for all of it while no record had got a new field."""
+    subject = _subject(config, "")
+    variant = [subject.encoder, subject.adversarial] if subject.encoder or subject.adversarial else None
+    parametrisation = records.dump(subject.parametrisation) if subject.parametrisation else None
+    answer = parametrisation or subject.projection or variant
+    return digest(config.kind, records.dump(config.shape), answer, records.dump(dataset.record))
