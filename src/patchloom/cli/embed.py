@@ -84,7 +84,7 @@ def embed(
 
     place = choose_device(device)
     record = _record(pipeline, pixel_size, cell_px, encoder)
-    network = _encoder(record, encoder, place, choose_dtype(dtype, place))
+    network = _encoder(pipeline, encoder, place, choose_dtype(dtype, place))
     note(() if slide_pixel_size else doubts(slide))
     if record is not None:
         pixel_size, cell_px = PixelSize.parse(record.pixel_size), record.condition.cell_px
@@ -107,11 +107,16 @@ def embed(
     emit({"path": str(output), **describe(output)}, as_json)
 
 
-def _encoder(record: PipelineRecord | None, name: str | None, device: torch.device, dtype: torch.dtype) -> Encoder:
+def _encoder(pipeline: str | None, name: str | None, device: torch.device, dtype: torch.dtype) -> Encoder:
     from patchloom.encoders.registry import DEFAULT, load_encoder
+    from patchloom.pipelines.pipeline import read_record
+    from patchloom.pipelines.presets import find_pipeline
     from patchloom.pipelines.reference import encoder_of
 
-    return load_encoder(name or DEFAULT, device, dtype) if record is None else encoder_of(record, device, dtype)
+    if pipeline is None:
+        return load_encoder(name or DEFAULT, device, dtype)
+    folder = find_pipeline(pipeline)
+    return encoder_of(read_record(folder), folder, device, dtype)
 
 
 def _record(

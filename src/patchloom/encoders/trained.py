@@ -18,6 +18,7 @@ from patchloom.errors import FormatError
 
 FORMAT = 1
 RECORD, WEIGHTS = "encoder.json", "encoder.safetensors"
+LOCAL = "local:"  # how the names of encoders trained here begin; a folder of theirs is not found by name
 MEAN = STD = (0.5, 0.5, 0.5)  # pixels from -1 to 1
 
 
@@ -74,6 +75,6 @@ def trained_encoder(
     network, record = load_network(folder)
     size, shape = record.input_px, record.convolutional
     spec = EncoderSpec(
-        f"local:{record.name}", shape.dim, size, MEAN, STD, record.licence, weights.digest(folder / WEIGHTS)
+        f"{LOCAL}{record.name}", shape.dim, size, MEAN, STD, record.licence, weights.digest(folder / WEIGHTS)
     )
     return NetworkEncoder(spec, network, Transform(size, size, MEAN, STD), network, device=device, dtype=dtype)

@@ -16,6 +16,7 @@ from patchloom import records, weights
 from patchloom.autoencoders import files as autoencoders
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.diffusion.parametrisation import Preconditioned
+from patchloom.encoders import trained
 from patchloom.encoders.encoder import Encoder
 from patchloom.errors import FormatError, MismatchError, MissingError
 from patchloom.geometry import PixelSize
@@ -26,10 +27,11 @@ from patchloom.networks.pixart import PixArt
 from patchloom.pipelines.conditioning import ByCells, ByCellTokens, ByTokens, Conditioning
 from patchloom.pipelines.kinds import LoadedDenoiser, Network, load_autoencoder, load_denoiser
 from patchloom.pipelines.presets import find_pipeline
-from patchloom.pipelines.record import AUTOENCODER, DENOISER, FORMAT, NOT_STATED, RECORD, PipelineRecord
+from patchloom.pipelines.record import AUTOENCODER, DENOISER, ENCODER, FORMAT, NOT_STATED, RECORD, PipelineRecord
 from patchloom.pipelines.reference import encoder_of, is_same
 
 WEIGHTS = (f"{AUTOENCODER}/{autoencoders.WEIGHTS}", f"{DENOISER}/{networks.WEIGHTS}")
+OWN_ENCODER = f"{ENCODER}/{trained.WEIGHTS}"  # a third, in pipelines that carry their encoder
 _GLASS = 16  # latents on a side of the flat picture that tells what the background's latent is
 
 
@@ -38,6 +40,7 @@ class Pipeline:
     """A loaded pipeline on a device, its weights in a dtype. `conditioning` makes what its kind of denoiser is told."""
 
     record: PipelineRecord
+    folder: Path
     autoencoder: Autoencoder
     denoiser: Preconditioned[Any]
     network: Network
@@ -67,7 +70,7 @@ class Pipeline:
 
     def encoder(self) -> Encoder:
         """The encoder whose embeddings it was trained on; raises what `encoder_of` raises."""
-        return encoder_of(self.record, self.device, self.dtype)
+        return encoder_of(self.record, self.folder, self.device, self.dtype)
 
     def background(self) -> NDArray[np.float32] | None:
         """The latent (channels,) of flat background; None where the model is left to make what it likes there."""
@@ -111,7 +114,7 @@ def load_pipeline(name: str | Path, device: torch.device | str = "cpu", dtype: t
     for module in (autoencoder, loaded.network):
         weights.cast(module, dtype).to(place).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     conditioning = _conditioning(record, loaded, place)
-    return Pipeline(record, autoencoder, loaded.denoiser, loaded.network, conditioning, place, dtype)
+    return Pipeline(record, folder, autoencoder, loaded.denoiser, loaded.network, conditioning, place, dtype)
 
 
 def _conditioning(record: PipelineRecord, loaded: LoadedDenoiser, device: torch.device) -> Conditioning[Any]:
@@ -140,30 +143,36 @@ def read_record(folder: Path) -> PipelineRecord:
     record = records.read_json(PipelineRecord, folder / RECORD)
     if record.format != FORMAT:
         raise FormatError(f"`{folder}` has pipeline format {record.format}; this version reads {FORMAT}")
-    if set(record.weights) != set(WEIGHTS):
+    if set(record.weights) - {OWN_ENCODER} != set(WEIGHTS):
         raise FormatError(f"`{folder / RECORD}` names weights {', '.join(record.weights)}, not {', '.join(WEIGHTS)}")
     PixelSize.parse(record.pixel_size)
     return record
 
 
-def save_pipeline(folder: Path, autoencoder: Path, denoiser: Path, record: PipelineRecord, card: str) -> None:
+def save_pipeline(
+    folder: Path, autoencoder: Path, denoiser: Path, record: PipelineRecord, card: str, encoder: Path | None = None
+) -> None:
     """Assemble a pipeline folder from the folders that training left; `pipeline.json` comes last and makes it one.
 
-    The weights' digests in `record` are replaced by those of the copied files.
+    `encoder` is one that `patchloom train` wrote, which no name finds: the pipeline then carries it. The weights'
+    digests in `record` are replaced by those of the copied files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for source, name in ((autoencoder, AUTOENCODER), (denoiser, DENOISER)):
+    for source, name in ((autoencoder, AUTOENCODER), (denoiser, DENOISER), (encoder, ENCODER)):
         part = folder / f".{name}.part"
-        shutil.copytree(source, part, dirs_exist_ok=True)
+        if source is not None:
+            shutil.copytree(source, part, dirs_exist_ok=True)
         shutil.rmtree(folder / name, ignore_errors=True)
-        part.rename(folder / name)
+        if source is not None:
+            part.rename(folder / name)
     write_record(folder, record, card)
 
 
 def write_record(folder: Path, record: PipelineRecord, card: str) -> None:
     """Make a pipeline of a folder that holds both networks: the card, and at last `pipeline.json` with digests."""
     (folder / "README.md").write_text(card, encoding="utf-8")
-    values = records.dump(record) | {"weights": {name: weights.digest(folder / name) for name in WEIGHTS}}
+    names = [*WEIGHTS, *([OWN_ENCODER] if (folder / OWN_ENCODER).is_file() else [])]
+    values = records.dump(record) | {"weights": {name: weights.digest(folder / name) for name in names}}
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     part.replace(folder / RECORD)

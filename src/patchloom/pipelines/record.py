@@ -10,6 +10,7 @@ from patchloom.grids.spec import EncoderSpec
 FORMAT = 1
 RECORD = "pipeline.json"
 AUTOENCODER, DENOISER = "autoencoder", "denoiser"  # folders inside the pipeline's
+ENCODER = "encoder"  # one more, where `patchloom train` wrote the encoder, which no name finds
 NOT_STATED = "not stated"  # for the name or digest of an encoder that a foreign checkpoint does not say
 
 

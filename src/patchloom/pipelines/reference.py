@@ -10,18 +10,20 @@ from patchloom.encoders.embed import BATCH, Advance
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.slide import MIN_VALID, embed_slide
+from patchloom.encoders.trained import LOCAL
 from patchloom.errors import InputError, MismatchError
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.spec import EncoderSpec
-from patchloom.pipelines.record import NOT_STATED, PipelineRecord
+from patchloom.pipelines.record import ENCODER, NOT_STATED, PipelineRecord
 from patchloom.rasters.cells import Mode
 
 
-def encoder_of(record: PipelineRecord, device: torch.device | str, dtype: torch.dtype) -> Encoder:
-    """The encoder that a pipeline was trained with.
+def encoder_of(record: PipelineRecord, folder: Path, device: torch.device | str, dtype: torch.dtype) -> Encoder:
+    """The encoder that a pipeline was trained with: its own in `folder`, the pipeline's, or one of the registry.
 
-    Raises MismatchError where its weights or lengths are others here, InputError where the pipeline does not name it.
+    Raises MismatchError where its weights or lengths are others here, InputError where the pipeline does not name it,
+    or names one that `patchloom train` wrote and does not carry it.
     """
     own = record.encoder
     if own.name == NOT_STATED:
@@ -29,7 +31,7 @@ def encoder_of(record: PipelineRecord, device: torch.device | str, dtype: torch.
             f"pipeline `{record.name}` does not state which encoder it was trained with; import it again with "
             "--encoder, or embed the reference beforehand and give --grid"
         )
-    encoder = load_encoder(own.name, device, dtype)
+    encoder = load_encoder(_place_of(own, folder), device, dtype)
     if not is_same(own, encoder.spec):
         raise MismatchError(
             f"encoder `{encoder.spec.name}` has weights {encoder.spec.digest[:19]} and {encoder.spec.dim}-d embeddings "
@@ -37,6 +39,19 @@ def encoder_of(record: PipelineRecord, device: torch.device | str, dtype: torch.
             "version it names"
         )
     return encoder
+
+
+def _place_of(own: EncoderSpec, folder: Path) -> str:
+    """What `load_encoder` finds the encoder by."""
+    if not own.name.startswith(LOCAL):
+        return own.name
+    if not (folder / ENCODER).is_dir():
+        raise InputError(
+            f"encoder `{own.name}` is found by no name, and pipeline `{folder}` does not carry it; copy the folder "
+            f"that `patchloom train` wrote to `{folder / ENCODER}`, or embed with `patchloom embed --encoder FOLDER` "
+            "and give --grid"
+        )
+    return str(folder / ENCODER)
 
 
 def is_same(own: EncoderSpec, other: EncoderSpec) -> bool:
