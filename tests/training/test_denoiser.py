@@ -18,7 +18,7 @@ from patchloom.networks.files import load_denoiser
 from patchloom.networks.unet import UNetShape
 from patchloom.testing.colours import LIGHT, Colours, write_colours
 from patchloom.training import loop
-from patchloom.training.config import DenoiserTraining, Optimisation, Upkeep
+from patchloom.training.config import DenoiserTraining, Optimisation, Upkeep, WideWindows
 from patchloom.training.dataset import open_dataset
 from patchloom.training.denoiser import DenoiserTask
 from patchloom.training.draws import Draws
@@ -123,6 +123,25 @@ def test_latents_of_another_autoencoder_are_refused(tmp_path: Path) -> None:
 def test_a_network_that_does_not_fit_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         task_of(replace(config_of(tmp_path), **change))  # type: ignore[arg-type]
+
+
+def test_a_wide_step_sees_fewer_larger_windows_of_the_planes_that_have_room(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    task = task_of(replace(config, wide=WideWindows(window=16, share=1.0)))
+    index = torch.arange(len(task))
+    chosen = task.wide.instead_of(task.windows, index)
+    x0, condition = task.wide.draw(chosen, Draws.seeded(CPU.device, 0))
+    assert x0.shape[-2:] == (16, 16)
+    assert len(chosen) == max(1, len(index) // 4) == len(condition.cells)
+    latents = task.windows.latents
+    assert {int(plane) for plane in task.wide.planes[chosen]} <= set(torch.nonzero(latents.height >= 16)[:, 0].tolist())
+    losses = [task.loss(index[:8], Draws.seeded(CPU.device, n))[0] for n in range(3)]
+    assert all(loss.isfinite() for loss in losses)
+
+
+def test_wide_windows_that_are_no_wider_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="larger than `window`"):
+        replace(config_of(tmp_path), wide=WideWindows(window=8))
 
 
 def test_constants_are_those_of_valid_cells(tmp_path: Path) -> None:

@@ -17,16 +17,17 @@ from PIL import Image
 from tests.training.test_processes import in_two
 from torch import Tensor
 
-from patchloom.errors import MismatchError
+from patchloom.errors import InputError, MismatchError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
 from patchloom.training.cutting import FirstStage, Models
 from patchloom.training.dataset import Dataset, open_dataset
-from patchloom.training.denoiser import Windows
 from patchloom.training.draws import Draws
 from patchloom.training.manifest import Entry, Shares, entries_of, read_manifest
 from patchloom.training.prepare import Preparation, prepare
+from patchloom.training.stain import Recolouring, recoloured
 from patchloom.training.views import VIEWS, lay, lay_place
+from patchloom.training.windows import Windows
 
 HEIGHT, WIDTH, FACTOR = 448, 600, 8
 CPU = torch.device("cpu")
@@ -103,6 +104,40 @@ def test_latents_of_a_view_are_those_of_the_laid_picture(tmp_path: Path) -> None
             assert torch.allclose(latents.permute(2, 0, 1).float(), expected, atol=0.1)
 
 
+def test_mirrored_views_are_recoloured_and_the_grid_with_them(tmp_path: Path) -> None:
+    how = Recolouring("rgb", 0.2)
+    picture = coordinates(tmp_path / "places.png")
+    entry = Entry(picture, picture.name, "here", "train", PixelSize.parse("0.5um"))
+    plain = made(tmp_path)
+    again = prepare([entry], tmp_path / "again", replace(PREPARATION, recolouring=how), MODELS, device=CPU)
+    for plot in again.plots("train"):
+        names = ["pixels", *(f"{what}.{view}" for view in range(VIEWS) for what in ("latents", "cells"))]
+        before, after = (dict(zip(names, d.tensors(plot, names), strict=True)) for d in (plain, again))
+        assert torch.equal(before["pixels"], after["pixels"])
+        for view in range(VIEWS):
+            same = [torch.equal(before[f"{what}.{view}"], after[f"{what}.{view}"]) for what in ("latents", "cells")]
+            assert same == [view < 4] * 2
+        coloured = [after[f"latents.{view}"].float().mean((0, 1)) for view in range(4, VIEWS)]
+        assert all((a - b).abs().max() > 0.5 for a, b in zip(coloured[1:], coloured, strict=False))  # each its own
+
+
+def test_latents_of_a_recoloured_view_are_those_of_the_recoloured_picture(tmp_path: Path) -> None:
+    how = Recolouring("stain", 0.2)
+    picture = coordinates(tmp_path / "places.png")
+    entry = Entry(picture, picture.name, "here", "train", PixelSize.parse("0.5um"))
+    dataset = prepare([entry], tmp_path / "data", replace(PREPARATION, recolouring=how), MODELS, device=CPU)
+    for plot in dataset.plots("train"):
+        pixels, latents = dataset.tensors(plot, ["pixels", "latents.5"])
+        laid = lay(recoloured(pixels, how, f"{plot.name}.5"), 5).permute(2, 0, 1)[None]
+        expected = PlaceAutoencoder().encode(laid)[0]
+        assert torch.allclose(latents.permute(2, 0, 1).float(), expected, atol=0.1)
+
+
+def test_a_recolouring_without_mirrored_views_is_refused() -> None:
+    with pytest.raises(InputError, match="mirrored views are recoloured"):
+        Preparation(views=(0, 1, 2, 3), recolouring=Recolouring())
+
+
 @pytest.mark.parametrize("thinning", [1, 2])
 def test_the_grid_around_a_window_says_what_its_latents_say(tmp_path: Path, thinning: int) -> None:
     windows = _windows(made(tmp_path), thinning)
@@ -167,13 +202,7 @@ def test_a_dataset_opens_from_its_folder_alone(tmp_path: Path) -> None:
 
 
 def _windows(dataset: Dataset, thinning: int) -> Windows:
-    from patchloom.networks.unet import UNetShape
-    from patchloom.training.config import DenoiserTraining, Optimisation
-
-    config = DenoiserTraining(
-        "denoiser", "", "", "", Optimisation(1), UNetShape(channels=2, embedding=2), window=12, strides=(thinning,)
-    )
-    return Windows(dataset, "train", FACTOR, config, torch.device("cpu"))
+    return Windows.read(dataset, "train", FACTOR, 12, (thinning,), torch.device("cpu"))
 
 
 GLASS = Preparation(patch_px=64, stride_px=64, plot_px=64, background=0.3)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch
 
     from patchloom.training.cutting import Models
     from patchloom.training.dataset import Dataset
+    from patchloom.training.stain import Colours
 
 _SHARE = click.FloatRange(0, 1)
 
@@ -44,6 +45,19 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell.")
 @click.option("--views", type=click.IntRange(1, 8), default=8, show_default=True, help="How many flips and rotations.")
+@click.option(
+    "--recolour",
+    type=click.Choice(["stain", "rgb"]),
+    help="Give the mirrored views (with --views 8) colours drawn anew: as other stains of haematoxylin and eosin, or "
+    "as another camera and light.",
+)
+@click.option(
+    "--recolour-strength",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.2,
+    show_default=True,
+    help="Deviation of the logarithm of a stain's amount or a channel's gain.",
+)
 @click.option("--val", type=_SHARE, default=0.1, show_default=True, help="Share for validation, where no table says.")
 @click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share for the test, where no table says.")
 @click.option(
@@ -68,6 +82,8 @@ def prepare(
     background: float,
     min_valid: float,
     views: int,
+    recolour: Colours | None,
+    recolour_strength: float,
     val: float,
     test: float,
     encoder: str,
@@ -87,8 +103,11 @@ def prepare(
     from patchloom.training.manifest import Shares, entries_of
     from patchloom.training.prepare import Preparation
     from patchloom.training.prepare import prepare as make
+    from patchloom.training.stain import Recolouring
 
-    preparation = Preparation(str(pixel_size), patch_px, stride_px, plot_px, background, min_valid, tuple(range(views)))
+    laid = tuple(range(views))
+    colours = Recolouring(recolour, recolour_strength) if recolour else None
+    preparation = Preparation(str(pixel_size), patch_px, stride_px, plot_px, background, min_valid, laid, colours)
     place = choose_device(device)
     models = _models(encoder, autoencoder, place, choose_dtype(dtype, place))
     entries = entries_of(slides, Shares(val, test), slide_pixel_size)

@@ -72,6 +72,19 @@ class AutoencoderTraining:
 
 
 @dataclass(frozen=True, slots=True)
+class WideWindows:
+    """Steps that see fewer, larger windows, about as many latents in all, so that what is far apart is learnt too."""
+
+    window: int = 64  # latents a side
+    share: float = 0.5  # of the steps
+    sigma_mean: float = 0.0  # of log sigma in these steps: what is far apart is decided at high noise
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "window")
+        _check_share("share", self.share)
+
+
+@dataclass(frozen=True, slots=True)
 class DenoiserTraining:
     """A denoiser on the latents and embeddings of a prepared dataset."""
 
@@ -82,6 +95,7 @@ class DenoiserTraining:
     optimisation: Optimisation
     shape: UNetShape
     window: int = 32  # latents a side
+    wide: WideWindows | None = None
     strides: tuple[int, ...] = (1, 2)  # the grid is thinned to one of these multiples of its stride
     parametrisation: Parametrisation = field(default_factory=Parametrisation)
     sigma_mean: float = -0.4  # of log sigma
@@ -97,6 +111,8 @@ class DenoiserTraining:
         _check_share("dropped", self.dropped)
         if not self.strides or min(self.strides) < 1:
             raise InputError(f"`strides` are one or more whole numbers from 1 on, not {self.strides}")
+        if self.wide and self.wide.window <= self.window:
+            raise InputError(f"`wide.window` is larger than `window`, {self.window}, not {self.wide.window}")
         if self.fresh and self.initial is None:
             raise InputError("`fresh` names tensors that do not come from `initial`, but there is no `initial`")
 

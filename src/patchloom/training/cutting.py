@@ -14,7 +14,8 @@ from patchloom.encoders.encoder import Encoder
 from patchloom.geometry import Box
 from patchloom.rasters.cells import CellLattice
 from patchloom.rasters.raster import Slide
-from patchloom.training.views import lay, lay_place
+from patchloom.training.stain import Recolouring, recoloured
+from patchloom.training.views import VIEWS, lay, lay_place
 
 _AROUND = 4  # strides; one would do for the grid as it is, the others let training take every second or fourth cell
 _CPU = torch.device("cpu")
@@ -88,14 +89,30 @@ class _Pixels:
         return self.values[box.inside(self.box)]
 
 
-def cut(slide: Slide, box: Box, cells: PlotCells, views: tuple[int, ...], models: Models) -> dict[str, Tensor]:
+@dataclass(frozen=True, slots=True)
+class PlotViews:
+    """How a plot is laid down, and in what colours its mirrored views are."""
+
+    name: str  # of the plot: colours are drawn by it
+    views: tuple[int, ...]
+    recolouring: Recolouring | None = None
+
+    def pixels(self, plain: Tensor, view: int) -> Tensor:
+        """The plot's uint8 pixels (height, width, 3), unturned, in the colours of a view."""
+        if self.recolouring is None or view < VIEWS // 2:
+            return plain
+        return recoloured(plain, self.recolouring, f"{self.name}.{view}")
+
+
+def cut(slide: Slide, box: Box, cells: PlotCells, views: PlotViews, models: Models) -> dict[str, Tensor]:
     """The tensors of a plot, as `dataset.py` names them."""
     stage = models.first_stage
     around = box.grown(stage.reach * stage.factor if stage else 0).meet(slide.frame.box)
     seen = _hull(around, *cells.corners)
-    pixels = _Pixels(seen, torch.from_numpy(np.ascontiguousarray(slide.read(seen).transpose(1, 2, 0))))
-    tensors = {"pixels": pixels.at(box).clone()}
-    for view in views:
+    plain = _Pixels(seen, torch.from_numpy(np.ascontiguousarray(slide.read(seen).transpose(1, 2, 0))))
+    tensors = {"pixels": plain.at(box).clone()}
+    for view in views.views:
+        pixels = _Pixels(seen, views.pixels(plain.values, view))
         if stage:
             tensors[f"latents.{view}"] = _latents(pixels, box, view, stage)
         if models.encoder:

@@ -22,11 +22,11 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.networks.files import load_denoiser, save_denoiser
 from patchloom.networks.unet import UNet
 from patchloom.training.config import DenoiserTraining
-from patchloom.training.dataset import Dataset, Split, check_latents
+from patchloom.training.dataset import Dataset, check_latents
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
-from patchloom.training.grids import TrainingGrids
 from patchloom.training.initial import start_from
+from patchloom.training.windows import Windows
 
 _JUDGED = 64  # validation windows whose loss is taken
 _SHOWN = 8  # of them, how many are sampled for the picture
@@ -47,8 +47,11 @@ class DenoiserTask:
         self.autoencoder = _autoencoder(Path(config.autoencoder), dataset).to(device)
         _check_shape(config, dataset, self.autoencoder.channels)
         factor = self.autoencoder.factor
-        self.windows = Windows(dataset, "train", factor, config, device)
-        self.held_out = Windows(dataset, "val", factor, config, device) if dataset.plots("val") else self.windows
+        self.windows = Windows.read(dataset, "train", factor, config.window, config.strides, device)
+        self.wide = self.windows.of(config.wide.window) if config.wide else self.windows
+        self.held_out = self.windows
+        if dataset.plots("val"):
+            self.held_out = Windows.read(dataset, "val", factor, config.window, config.strides, device)
         self.module: nn.Module = channels_last(self._network().to(device))
         if compiled:
             self.module.compile(dynamic=False)  # a grid thinned by another number of cells is another graph
@@ -77,10 +80,14 @@ class DenoiserTask:
         return len(self.windows)
 
     def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The denoising loss of one window from each datum's plane, at log-normal noise levels."""
+        """The denoising loss at log-normal noise levels: a window from each datum's plane, or fewer larger ones."""
         config, generator = self.config, draws.device
-        x0, condition = self.windows.draw(index, draws)
-        sigma = log_normal(len(index), generator, mean=config.sigma_mean, std=config.sigma_deviation)
+        mean, windows = config.sigma_mean, self.windows
+        if config.wide and draws.host.random() < config.wide.share:
+            mean, windows = config.wide.sigma_mean, self.wide
+            index = windows.instead_of(self.windows, index)
+        x0, condition = windows.draw(index, draws)
+        sigma = log_normal(len(index), generator, mean=mean, std=config.sigma_deviation)
         dropped = torch.rand(len(index), generator=generator, device=self.device) < config.dropped
         noise = torch.randn(x0.shape, generator=generator, device=self.device)
         condition = replace(condition, dropped=dropped)
@@ -117,41 +124,6 @@ class DenoiserTask:
         return run(denoiser, dpmpp_2m(sigmas), noise * float(sigmas[0]), condition)
 
 
-class Windows:
-    """Windows of the latents of a split, with their conditions."""
-
-    def __init__(
-        self, dataset: Dataset, split: Split, factor: int, config: DenoiserTraining, device: torch.device
-    ) -> None:
-        self.config = config
-        self.latents = dataset.pack(split, [f"latents.{view}" for view in dataset.record.views], device)
-        self.grids = TrainingGrids.read(dataset, split, factor, device)
-        area = self.latents.height * self.latents.width
-        fits = (self.latents.height >= config.window) & (self.latents.width >= config.window)
-        shares = torch.where(fits, (area // config.window**2).clamp(min=1), 0)
-        self.planes = torch.arange(len(self.latents), device=device).repeat_interleave(shares)
-        if not len(self.planes):
-            raise InputError(
-                f"no plot of split `{split}` in `{dataset.folder}` is as large as a window of {config.window} latents "
-                f"({config.window * factor} px)"
-            )
-
-    def __len__(self) -> int:
-        return len(self.planes)
-
-    def draw(self, index: Tensor, draws: Draws) -> tuple[Tensor, GridCondition]:
-        """One window (b, channels, window, window) anywhere in each datum's plane, and its condition."""
-        config, generator, device = self.config, draws.device, index.device
-        plane = self.planes[index]
-        place = torch.rand(2, len(index), generator=generator, device=device)
-        y = (place[0] * (self.latents.height[plane] - config.window + 1)).long()
-        x = (place[1] * (self.latents.width[plane] - config.window + 1)).long()
-        thinning = draws.host.choice(config.strides)
-        phase = torch.randint(thinning, (len(index), 2), generator=generator, device=device)
-        crops = self.latents.crops(plane, y, x, config.window, config.window).float()
-        return crops, self.grids.around(plane, y, x, config.window, thinning, phase)
-
-
 def _autoencoder(folder: Path, dataset: Dataset) -> ConvolutionalAutoencoder:
     """The autoencoder that made the dataset's latents."""
     check_latents(dataset)
@@ -171,8 +143,9 @@ def _check_shape(config: DenoiserTraining, dataset: Dataset, channels: int) -> N
             f"the network is for {shape.channels} channels and embeddings of {shape.embedding}, but `{dataset.folder}` "
             f"has latents of {channels} channels and embeddings of {dim}; mend `shape` in the config"
         )
-    if config.window % shape.multiple:
+    windows = [config.window, *([config.wide.window] if config.wide else [])]
+    if any(window % shape.multiple for window in windows):
         raise InputError(
-            f"a window of {config.window} latents does not fit a network of {len(shape.widths)} levels; "
+            f"windows of {windows} latents do not fit a network of {len(shape.widths)} levels; "
             f"`window` must be a multiple of {shape.multiple}"
         )

@@ -27,10 +27,11 @@ from patchloom.rasters.cells import CellLattice, cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.cutting import Models, PlotCells, cut
+from patchloom.training.cutting import Models, PlotCells, PlotViews, cut
 from patchloom.training.dataset import FORMAT, NAME, Broken, Dataset, DatasetRecord, Plot, check_splits, open_dataset
 from patchloom.training.manifest import Entry
 from patchloom.training.processes import Processes
+from patchloom.training.stain import Recolouring
 from patchloom.training.views import VIEWS
 
 _SETTINGS = "preparation.json"
@@ -47,6 +48,7 @@ class Preparation:
     background: float = 0.1  # share of the plots without tissue that is kept; plots at a border are kept all
     min_valid: float = 0.25  # least valid share of a cell that is encoded
     views: tuple[int, ...] = tuple(range(VIEWS))
+    recolouring: Recolouring | None = None  # of the mirrored views, a draw for each of a plot
 
     def __post_init__(self) -> None:
         PixelSize.parse(self.pixel_size)
@@ -57,6 +59,11 @@ class Preparation:
             )
         if not 0 <= self.background <= 1:
             raise InputError(f"the share of background is between 0 and 1, not {self.background}")
+        if self.recolouring is not None and max(self.views) < VIEWS // 2:
+            raise InputError(
+                f"mirrored views are recoloured, views {VIEWS // 2} to {VIEWS - 1}, but only {len(self.views)} views, "
+                f"none of them mirrored, are asked for: ask for {VIEWS}"
+            )
 
 
 Advance = Callable[[Literal["slides", "plots"], int, int], None]
@@ -137,7 +144,8 @@ def _prepare_plots(
         path = folder / "plots" / f"{name}.safetensors"
         if not (tissue > 0 or _drawn(name, preparation.background)) or _made(path, entry):
             continue
-        tensors = cut(slide, box, PlotCells.around(lattice, valid, box), preparation.views, models)
+        views = PlotViews(name, preparation.views, preparation.recolouring)
+        tensors = cut(slide, box, PlotCells.around(lattice, valid, box), views, models)
         plot = _plot(entry, name, (box.y, box.x, box.height, box.width), tissue)
         path.parent.mkdir(parents=True, exist_ok=True)
         weights.write_tensors(tensors, path, {"plot": json.dumps(records.dump(plot))})
@@ -216,11 +224,17 @@ def _record(entries: list[Entry], folder: Path, preparation: Preparation, models
 
 def _settings(preparation: Preparation, models: Models) -> str:
     parts = {
-        "preparation": records.dump(preparation),
+        "preparation": _said(preparation),
         "encoder": records.dump(models.encoder.spec) if models.encoder else None,
         "autoencoder": models.first_stage.digest if models.first_stage else None,
     }
     return json.dumps(parts, indent=2, sort_keys=True) + "\n"
+
+
+def _said(preparation: Preparation) -> dict[str, object]:
+    """A preparation without what it leaves out, as versions that did not know of it wrote it."""
+    dumped = records.dump(preparation)
+    return {name: value for name, value in dumped.items() if value is not None}
 
 
 def _claim(folder: Path, settings: str) -> None:

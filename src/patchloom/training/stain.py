@@ -5,11 +5,16 @@ For H&E the matrix acts on optical densities, where stains add up; elsewhere on 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from hashlib import sha256
+from math import isfinite
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from patchloom.errors import InputError
 
 Colours = Literal["stain", "rgb"]
 
@@ -20,6 +25,26 @@ _WHITE = 255.0
 _DARKEST = 1.0  # a level of 0 has no finite density
 _SHIFT = 0.2  # of the strength, in optical density
 _LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class Recolouring:
+    """In which space colours are drawn, and how far they go."""
+
+    colours: Colours = "stain"
+    strength: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not (self.strength > 0 and isfinite(self.strength)):
+            raise InputError(f"the strength of a recolouring is a positive number, not {self.strength}")
+
+
+def recoloured(pixels: Tensor, how: Recolouring, name: str) -> Tensor:
+    """A uint8 picture (height, width, 3) in colours of one draw, the same for the same name."""
+    seed = int.from_bytes(sha256(name.encode()).digest()[:8], "big", signed=True)
+    generator = torch.Generator().manual_seed(seed)
+    again = jittered(pixels.permute(2, 0, 1)[None], how.colours, how.strength, generator)
+    return again[0].permute(1, 2, 0).round().to(torch.uint8).contiguous()
 
 
 def jittered(pixels: Tensor, colours: Colours, strength: float, generator: torch.Generator) -> Tensor:
