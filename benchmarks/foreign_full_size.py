@@ -15,20 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from spent import Enough, Peak, Timed
 from torch import Tensor, nn
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
-from patchloom.diffusion.denoiser import Denoiser
 from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
 from patchloom.fields.directory import DirectoryStore
 from patchloom.fields.field import ArrayField
@@ -47,49 +46,6 @@ from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 from patchloom.pyramids.image import write_image
 
 DIM, PATCH_PX, CELL = 768, 256, 64  # of an embedding; of a patch, in pixels and in latents
-
-
-class Enough(Exception):  # noqa: N818 - not an error
-    """As much processor time was spent as was asked for."""
-
-
-@dataclass
-class Timed:
-    """A denoiser that counts its windows and their processor seconds, and stops after a limit."""
-
-    denoiser: Denoiser[TokenCondition]
-    limit: float | None
-    seconds: float = 0.0
-    windows: int = 0
-
-    def __call__(self, x: Tensor, sigma: Tensor, condition: TokenCondition) -> Tensor:
-        """The denoiser's answer."""
-        if self.limit is not None and self.seconds >= self.limit:
-            raise Enough
-        started = time.process_time()
-        answer = self.denoiser(x, sigma, condition)
-        self.seconds += time.process_time() - started
-        self.windows += len(x)
-        return answer
-
-
-class Peak:
-    """The most anonymous memory of this process while it was watched, in MiB. Mapped files do not count."""
-
-    def __enter__(self) -> Peak:
-        self.mib, self._over = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.05):
-            status = Path("/proc/self/status").read_text(encoding="ascii")
-            self.mib = max(self.mib, int(status.partition("RssAnon:")[2].split()[0]) / 1024)
 
 
 def released() -> LatentDiffusion:
@@ -147,18 +103,19 @@ def _measured(
     run: Run[TokenCondition], limit: float | None, store: Path | None
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
     """Figures of a run, as far as it got, and its latents where it came to the end."""
-    timed = Timed(run.denoiser, limit)
+    timed = Timed(run.denoiser, most_cpu_seconds=float("inf") if limit is None else limit)
     latents: NDArray[Any] | None = None
     started = time.monotonic()
     keeping = nullcontext(MemoryStore()) if store is None else DirectoryStore(store, {})
     with Peak() as peak, suppress(Enough), keeping as kept:
         latents = weave_canvas(replace(run, denoiser=timed), kept).read(run.latents.box)
     whole, made = figures(run, 4).network_evaluations, timed.windows * run.evaluations(1.0)
+    cpu = float(timed.seconds[1])
     found = {
         "evaluations_of_the_whole": whole,
         "evaluations_made": made,
-        "processor_s": round(timed.seconds, 1),
-        "processor_s_each": round(timed.seconds / max(made, 1), 3),
+        "processor_s": round(cpu, 1),
+        "processor_s_each": round(cpu / max(made, 1), 3),
         "wall_s": round(time.monotonic() - started, 1),
         "peak_anonymous_mib": round(peak.mib),
         "finished": latents is not None,

@@ -17,13 +17,12 @@ import json
 import resource
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from spent import Peak, clocks
 from torch import Tensor
 
 from patchloom.diffusion.levels import karras
@@ -68,22 +67,18 @@ def make(height: int, width: int, window: int, core: int, steps: int, out: Path,
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     path, folder = out / f"{height}x{width}.tif", out / f"{height}x{width}.store"
-    run, peak = run_of(height, width, window, core, steps), Peak()
-    started, busy = time.perf_counter(), time.process_time()
-    if stored:
-        with DirectoryStore(folder, {"size": [height, width]}) as store:
-            _write(weave_down(run, store), path)
-        delete_store(folder)
-    else:
-        _write(weave_down(run, keep=256), path)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - busy
+    run = run_of(height, width, window, core, steps)
+    started = clocks()
+    with Peak() as peak:
+        _woven(run, path, folder if stored else None)
+    seconds, cpu = map(float, clocks() - started)
     return {
         "height": height,
         "width": width,
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
         "megapixels_per_cpu_second": round(height * width / cpu / 1e6, 2),
-        "peak_anonymous_mib": round(peak.stop() / 2**20),
+        "peak_anonymous_mib": round(peak.mib),
         "peak_resident_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10),
         "file_mib": round(path.stat().st_size / 2**20),
         "openslide": opened(path),
@@ -101,31 +96,18 @@ def opened(path: Path) -> dict[str, Any]:
         return {"size": [width, height], "levels": levels, "corner_deviation": round(float(np.std(corner)), 1)}
 
 
+def _woven(run: Run[Means], path: Path, folder: Path | None) -> None:
+    if folder is None:
+        _write(weave_down(run, keep=256), path)
+        return
+    with DirectoryStore(folder, {"size": [run.latents.height, run.latents.width]}) as store:
+        _write(weave_down(run, store), path)
+    delete_store(folder)
+
+
 def _write(latents: Field, path: Path) -> None:
     pixels = decode_field(latents, Repeat(), pixel_size=PixelSize(5e-7))
     write_image(pixels, path, quality=85, provenance={"synthetic": True})
-
-
-class Peak:
-    """Looks at this process's anonymous memory ten times a second."""
-
-    def __init__(self) -> None:
-        self._most = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> int:
-        """The most bytes that were seen."""
-        self._ended.set()
-        self._thread.join()
-        return self._most
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.1):
-            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-            (kib,) = (int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-            self._most = max(self._most, kib * 1024)
 
 
 def exponent(found: list[dict[str, Any]], clock: str) -> float:

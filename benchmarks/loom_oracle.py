@@ -35,6 +35,7 @@ LENGTH, MARGIN, CROP = 384, 64, 64
 SIDE, EDGE, PATCH = 36, 8, 20  # of the plane, where everything is half as large
 Matrix = NDArray[np.float64]
 Size = tuple[int, int]  # window, core
+Sizes = tuple[tuple[float, int, int], ...]  # by falling noise: above sigma, window, core
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Case:
     """A plan to try: sizes by falling noise, the share of a core that origins move by, a sampler on its levels."""
 
     name: str
-    sizes: tuple[tuple[float, int, int], ...] = ((0.0, 32, 24),)  # above sigma: window, core
+    sizes: Sizes = ((0.0, 32, 24),)
     step: float = GOLDEN
     sampler: str = "dpmpp-2m"
     levels: Levels | None = None
@@ -81,74 +82,103 @@ class Case:
 
 def cases() -> Iterator[tuple[str, list[Case]]]:
     """What is tried, by the question it answers."""
-    whole = Case("whole canvas", ((0.0, LENGTH, LENGTH),), 0.0)
-    fifty = karras(50, 0.02, 20.0)
-    paper = Case("average, stride 8, Euler, 50 (the paper)", sampler="euler", levels=fifty, stride=8)
-    yield "baselines", [whole, paper, Case("halo 24 of 32"), Case("the same, fixed", step=0.0)]
-    steps = {
-        "0.57 (R2, across)": R2[1],
-        "0.755 (R2, down)": R2[0],
-        "0.618 (golden)": GOLDEN,
-        "0.5": 0.5,
-        "0.382": 0.382,
-    }
-    for name, sizes in (("halo 24 of 32", ((0.0, 32, 24),)), ("shift 32", ((0.0, 32, 32),))):
-        yield f"origins, {name}", [Case(f"{name}, step {label}", sizes, step) for label, step in steps.items()]
-    yield "cores", [Case(f"core {core} of 32", ((0.0, 32, core),)) for core in (32, 28, 24, 20, 16, 8)]
-    pairs = [(28, 16), (16, 28), (32, 16), (16, 32)]
-    yield (
-        "cores that change with noise",
-        [
-            Case(f"core {high} above {above:g}, {low} below", ((above, 32, high), (0.0, 32, low)))
-            for above in (0.3, 1.0, 3.0)
-            for high, low in pairs
-        ],
-    )
-    yield (
-        "one window, larger",
-        [
-            Case(f"core {core} of {window}", ((0.0, window, core),))
-            for window, core in ((48, 40), (64, 48), (64, 56), (96, 80), (96, 88), (128, 112), (128, 120))
-        ],
-    )
-    yield (
-        "windows that change with noise",
-        [
-            Case(
-                f"{window} ({window - 8}) above {above:g}, 32 (24) below", ((above, window, window - 8), (0.0, 32, 24))
-            )
-            for window in (64, 96, 128)
-            for above in (0.1, 0.3, 1.0, 3.0)
-        ],
-    )
-    for name, sizes in (("halo 24 of 32", ((0.0, 32, 24),)), ("whole canvas", ((0.0, LENGTH, LENGTH),))):
-        yield (
-            f"solvers, {name}",
-            [Case(solver, sizes, GOLDEN, solver, karras(count, 0.02, 20.0)) for solver, count in SOLVERS.items()],
-        )
-    for name, sizes in (("halo 24 of 32", ((0.0, 32, 24),)), ("halo 56 of 64", ((0.0, 64, 56),))):
+    yield "baselines", baselines()
+    for name, sizes in (HALO, ("shift 32", one(32, 32))):
+        yield f"origins, {name}", origins(name, sizes)
+    yield "cores", [Case(f"core {core} of 32", one(32, core)) for core in (32, 28, 24, 20, 16, 8)]
+    yield "cores that change with noise", changing_cores()
+    yield "one window, larger", larger_windows()
+    yield "windows that change with noise", changing_windows()
+    for name, sizes in (HALO, WHOLE):
+        yield f"solvers, {name}", solvers(sizes)
+    for name, sizes in (HALO, ("halo 56 of 64", one(64, 56))):
         yield f"levels, {name}", [Case(label, sizes, levels=make()) for label, make in LEVELS.items()]
     yield "meetings, halo 24 of 32", [Case(f"sync {sync}", sync=sync) for sync in (1, 2, 4)]
-    tops = (20.0, 40.0, 80.0)
-    yield (
-        "starts",
-        [
-            Case(f"{name}, {solver}, 14 from {top:g}", sizes, GOLDEN, solver, karras(14, 0.02, top))
-            for name, sizes in (("whole canvas", ((0.0, LENGTH, LENGTH),)), ("halo 24 of 32", ((0.0, 32, 24),)))
-            for solver in ("dpmpp-2m", "dpmpp-2m-sde")
-            for top in tops
-        ],
-    )
-    yield (
-        "candidates",
-        [
-            Case(f"{core} of {window}, {solver}, {count} from {top:g}", ((0.0, window, core),), GOLDEN, solver, levels)
-            for window, core in ((32, 24), (48, 36), (64, 48), (64, 56), (96, 80))
-            for solver in ("dpmpp-2m", "dpmpp-2m-sde")
-            for count, top in ((10, 20.0), (14, 20.0), (10, 40.0), (14, 40.0), (14, 80.0))
-            for levels in [karras(count, 0.02, top)]
-        ],
-    )
+    yield "starts", starts()
+    yield "candidates", candidates()
+
+
+def one(window: int, core: int) -> Sizes:
+    """The same window and core at every level."""
+    return ((0.0, window, core),)
+
+
+HALO = "halo 24 of 32", one(32, 24)
+WHOLE = "whole canvas", one(LENGTH, LENGTH)
+STEPS = {
+    "0.57 (R2, across)": R2[1],
+    "0.755 (R2, down)": R2[0],
+    "0.618 (golden)": GOLDEN,
+    "0.5": 0.5,
+    "0.382": 0.382,
+}
+
+
+def baselines() -> list[Case]:
+    """The whole canvas as one window, the paper's plan, and halo with a moving and a fixed lattice."""
+    fifty = karras(50, 0.02, 20.0)
+    paper = Case("average, stride 8, Euler, 50 (the paper)", sampler="euler", levels=fifty, stride=8)
+    return [Case(WHOLE[0], WHOLE[1], 0.0), paper, Case(HALO[0]), Case("the same, fixed", step=0.0)]
+
+
+def origins(name: str, sizes: Sizes) -> list[Case]:
+    """How far the lattice moves from stage to stage."""
+    return [Case(f"{name}, step {label}", sizes, step) for label, step in STEPS.items()]
+
+
+def changing_cores() -> list[Case]:
+    """One core at high noise, another at low."""
+    return [
+        Case(f"core {high} above {above:g}, {low} below", ((above, 32, high), (0.0, 32, low)))
+        for above in (0.3, 1.0, 3.0)
+        for high, low in ((28, 16), (16, 28), (32, 16), (16, 32))
+    ]
+
+
+def larger_windows() -> list[Case]:
+    """Windows larger than 32 latents at every level."""
+    sizes = ((48, 40), (64, 48), (64, 56), (96, 80), (96, 88), (128, 112), (128, 120))
+    return [Case(f"core {core} of {window}", one(window, core)) for window, core in sizes]
+
+
+def changing_windows() -> list[Case]:
+    """A larger window at high noise, 32 at low."""
+    return [
+        Case(f"{window} ({window - 8}) above {above:g}, 32 (24) below", ((above, window, window - 8), (0.0, 32, 24)))
+        for window in (64, 96, 128)
+        for above in (0.1, 0.3, 1.0, 3.0)
+    ]
+
+
+def solvers(sizes: Sizes) -> list[Case]:
+    """Every solver at 14 evaluations."""
+    return [Case(solver, sizes, GOLDEN, solver, karras(count, 0.02, 20.0)) for solver, count in SOLVERS.items()]
+
+
+def starts() -> list[Case]:
+    """The highest level, with and without fresh noise."""
+    return [
+        Case(f"{name}, {solver}, 14 from {top:g}", sizes, GOLDEN, solver, karras(14, 0.02, top))
+        for name, sizes in (WHOLE, HALO)
+        for solver in ("dpmpp-2m", "dpmpp-2m-sde")
+        for top in (20.0, 40.0, 80.0)
+    ]
+
+
+def candidates() -> list[Case]:
+    """Windows, solvers, counts and starts that did well, all together."""
+    return [
+        Case(
+            f"{core} of {window}, {solver}, {count} from {top:g}",
+            one(window, core),
+            GOLDEN,
+            solver,
+            karras(count, 0.02, top),
+        )
+        for window, core in ((32, 24), (48, 36), (64, 48), (64, 56), (96, 80))
+        for solver in ("dpmpp-2m", "dpmpp-2m-sde")
+        for count, top in ((10, 20.0), (14, 20.0), (10, 40.0), (14, 40.0), (14, 80.0))
+    ]
 
 
 SOLVERS = {

@@ -14,22 +14,18 @@ import argparse
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from loom_canvases import random_grid
-from numpy.typing import NDArray
+from spent import Clocks, Enough, Timed, clocks, timed
 from torch import Tensor
 
 from patchloom.autoencoders.autoencoder import Autoencoder
-from patchloom.diffusion.condition import GridCondition
-from patchloom.diffusion.denoiser import Denoiser
 from patchloom.fields.directory import DirectoryStore
 from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_down
@@ -39,79 +35,46 @@ from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 
-Clocks: TypeAlias = NDArray[np.float64]
 
+class TimedAutoencoder:
+    """An autoencoder that knows how long it decoded."""
 
-@dataclass
-class Timed:
-    """A denoiser and a decoder that know how long they took."""
-
-    denoiser: Denoiser[GridCondition]
-    autoencoder: Autoencoder
-    limit: int | None
-    network: Clocks = field(default_factory=lambda: np.zeros(2))  # seconds of the wall, of this process's CPU
-    decoder: Clocks = field(default_factory=lambda: np.zeros(2))
-    windows: int = 0
-    factor: int = field(init=False)
-    channels: int = field(init=False)
-    receptive_field: int | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.factor, self.channels = self.autoencoder.factor, self.autoencoder.channels
-        self.receptive_field = self.autoencoder.receptive_field
-
-    def __call__(self, x: Tensor, sigma: Tensor, condition: GridCondition) -> Tensor:
-        """The denoiser's answer."""
-        if self.limit is not None and self.windows >= self.limit:
-            raise Enough
-        answer, seconds = _timed(lambda: self.denoiser(x, sigma, condition))
-        self.network += seconds
-        self.windows += len(x)
-        return answer
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        self.factor, self.channels = autoencoder.factor, autoencoder.channels
+        self.receptive_field = autoencoder.receptive_field
+        self.seconds: Clocks = np.zeros(2)
+        self._autoencoder = autoencoder
 
     def encode(self, pixels: Tensor) -> Tensor:
         """The autoencoder's."""
-        return self.autoencoder.encode(pixels)
+        return self._autoencoder.encode(pixels)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The autoencoder's answer."""
-        answer, seconds = _timed(lambda: self.autoencoder.decode(latents))
-        self.decoder += seconds
+        answer, seconds = timed(lambda: self._autoencoder.decode(latents))
+        self.seconds += seconds
         return answer
-
-
-class Enough(Exception):  # noqa: N818 - not an error
-    """As many windows were denoised as were asked for."""
-
-
-def _now() -> Clocks:
-    return np.array([time.perf_counter(), time.process_time()])
-
-
-def _timed(call: Callable[[], Tensor]) -> tuple[Tensor, Clocks]:
-    started = _now()
-    answer = call()
-    if answer.device.type == "cuda":
-        torch.cuda.synchronize()
-    return answer, _now() - started
 
 
 def measure(pipeline: Pipeline, side: int, limit: int | None) -> dict[str, Any]:
     """Seconds of each part, over a canvas whose cells are random embeddings of the pipeline's kind."""
     run = plan_run(pipeline, random_grid(pipeline, side), Settings())
-    timed = Timed(run.denoiser, pipeline.autoencoder, limit)
-    run = replace(run, denoiser=timed)
-    started = _now()
+    network, decoder = (
+        Timed(run.denoiser, float("inf") if limit is None else limit),
+        TimedAutoencoder(pipeline.autoencoder),
+    )
+    run = replace(run, denoiser=network)
+    started = clocks()
     with tempfile.TemporaryDirectory() as folder, DirectoryStore(Path(folder) / "store", {}) as store:
-        pixels = decode_field(weave_down(run, store), timed, device=pipeline.device, pixel_size=pipeline.pixel_size)
+        pixels = decode_field(weave_down(run, store), decoder, device=pipeline.device, pixel_size=pipeline.pixel_size)
         with suppress(Enough):
             write_image(pixels, Path(folder) / "out.tif")
-    total = _now() - started
-    told: dict[str, Any] = {"side_px": side, "windows": timed.windows, "dtype": str(pipeline.dtype)}
+    total = clocks() - started
+    parts = {"total": total, "network": network.seconds, "decoder": decoder.seconds}
+    told: dict[str, Any] = {"side_px": side, "windows": network.windows, "dtype": str(pipeline.dtype)}
     for number, clock in enumerate(("wall", "cpu")):
-        seconds = {"total": total, "network": timed.network, "decoder": timed.decoder}
-        told[clock] = {part: round(float(both[number]), 2) for part, both in seconds.items()}
-        told[clock]["overhead_share"] = round(float(1 - (timed.network + timed.decoder)[number] / total[number]), 4)
+        told[clock] = {part: round(float(both[number]), 2) for part, both in parts.items()}
+        told[clock]["overhead_share"] = round(float(1 - (network.seconds + decoder.seconds)[number] / total[number]), 4)
     return told
 
 
