@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from patchloom.errors import InputError
 
 Levels: TypeAlias = NDArray[np.float64]
-Spacing: TypeAlias = Literal["root", "linear"]
-"""How betas lie between the first and the last: evenly in their square roots, or evenly."""
+Spacing: TypeAlias = Literal["root", "linear", "cosine"]
+"""How betas lie between the first and the last: evenly in their square roots, or evenly. "cosine" asks for neither."""
 
 OFFICIAL_BETAS = (0.0015, 0.0195)
 """First and last beta of the official large-image models (the latent-diffusion "linear" schedule)."""
@@ -55,7 +55,14 @@ def ddpm_betas(
     last: float = OFFICIAL_BETAS[1],
     spacing: Spacing = "root",
 ) -> Levels:
-    """Ascending betas: linear in their square roots (latent diffusion), or linear (Ho et al. 2020; DiT, PixArt)."""
+    """Ascending betas: linear in their square roots (latent diffusion), or linear (Ho et al. 2020; DiT, PixArt).
+
+    Those of the cosine schedule (Nichol & Dhariwal 2021, eq. 17) depend on their number alone, and are 0.999 at most.
+    """
+    if spacing == "cosine" and steps >= 2:
+        place = np.arange(steps + 1, dtype=np.float64) / steps
+        kept = np.cos((place + 0.008) / 1.008 * np.pi / 2) ** 2
+        return np.asarray(np.minimum(1 - kept[1:] / kept[:-1], 0.999), np.float64)
     if steps < 2 or not 0 < first < last < 1:
         raise InputError(f"a DDPM table needs two steps or more and 0 < first < last < 1, not {steps}, {first}, {last}")
     if spacing == "linear":

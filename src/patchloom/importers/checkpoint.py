@@ -69,6 +69,21 @@ def _of_torch(file: TorchFile) -> Checkpoint:
     return Checkpoint(file.path, file.tensors(notes), tuple(beside + other))
 
 
+def read_part(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of one entry of a torch file, `ema` or `model` of a training that keeps both side by side.
+
+    Raises MissingError, or FormatError where the file is damaged or has no such entry.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no checkpoint `{path}`")
+    file = read_torch_file(path)
+    held = file.root.get(part) if isinstance(file.root, dict) else None
+    if not isinstance(held, dict):
+        there = ", ".join(list(file.root)[:_SAID]) if isinstance(file.root, dict) else "no mapping"
+        raise FormatError(f"`{path}` has no entry `{part}` of weights: it holds {there}")
+    return file.tensors({name: value for name, value in held.items() if isinstance(value, TensorNote)})
+
+
 def _sharded(path: Path, timeout_s: float) -> Checkpoint:
     """All shards of an index; every name must come from the shard that the index says."""
     placed = _index(path)
