@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from patchloom.errors import FormatError, MissingError
+from patchloom.whole import write_text
 
 T = TypeVar("T")
 
@@ -46,10 +47,11 @@ def load(kind: type[T], values: Any, where: str) -> T:
 
 
 def write_json(record: Any, path: Path) -> None:
-    """A dataclass as a JSON file, which appears under its name when it is whole."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(dump(record), indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    """A dataclass as a JSON file, which appears under its name when it is whole.
+
+    Raises MissingError where the folder is not there, CapacityError on a full disk.
+    """
+    write_text(path, json.dumps(dump(record), indent=2) + "\n")
 
 
 def read_json(kind: type[T], path: Path) -> T:

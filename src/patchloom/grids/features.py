@@ -19,7 +19,7 @@ from patchloom.grids.layouts import Layout, Patches, patches_of, recorded_refere
 from patchloom.grids.placement import Placement, place
 from patchloom.grids.reference import Reference
 from patchloom.grids.spec import EncoderSpec
-from patchloom.grids.whole import whole_file
+from patchloom.whole import whole_file
 
 Float = NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def write_features(grid: EmbeddingGrid, path: str | os.PathLike[str], layout: La
 
     record = LAYOUTS[layout](grid, Path(path).stem)
     needed = sum(array.nbytes for array in record.arrays.values())
-    with whole_file(Path(path), needed) as part, h5py.File(part, "w") as file:
+    with whole_file(Path(path), lambda: f"it needs {needed:,} bytes") as part, h5py.File(part, "w") as file:
         for name, array in record.arrays.items():
             data = file.create_dataset(name, data=array)
             data.attrs.update(record.attributes.get(name, {}))

@@ -17,7 +17,7 @@ from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.grids.content import DTYPES, FORMAT, VERSION, GridHeader, content, size
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.hdf5 import is_hdf5
-from patchloom.grids.whole import whole_file
+from patchloom.whole import whole_file
 
 _MAX_HEADER = 1 << 24
 
@@ -28,7 +28,8 @@ def write_grid(grid: EmbeddingGrid, path: str | os.PathLike[str]) -> None:
     Raises MissingError where the folder is not there, CapacityError where the disk is full.
     """
     target = Path(path)
-    with whole_file(target, size(grid.embeddings, grid.valid)) as part, part.open("wb") as file:
+    needed = size(grid.embeddings, grid.valid)
+    with whole_file(target, lambda: f"it needs {needed:,} bytes") as part, part.open("wb") as file:
         for piece in content(grid.header, grid.embeddings, grid.valid):
             file.write(piece)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from patchloom.pipelines.kinds import LoadedDenoiser, Network, load_autoencoder,
 from patchloom.pipelines.presets import find_pipeline
 from patchloom.pipelines.record import AUTOENCODER, DENOISER, ENCODER, FORMAT, NOT_STATED, RECORD, PipelineRecord
 from patchloom.pipelines.reference import encoder_of, is_same
+from patchloom.whole import write_text
 
 WEIGHTS = (f"{AUTOENCODER}/{autoencoders.WEIGHTS}", f"{DENOISER}/{networks.WEIGHTS}")
 OWN_ENCODER = f"{ENCODER}/{trained.WEIGHTS}"  # a third, in pipelines that carry their encoder
@@ -170,9 +170,7 @@ def save_pipeline(
 
 def write_record(folder: Path, record: PipelineRecord, card: str) -> None:
     """Make a pipeline of a folder that holds both networks: the card, and at last `pipeline.json` with digests."""
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
     names = [*WEIGHTS, *([OWN_ENCODER] if (folder / OWN_ENCODER).is_file() else [])]
-    values = records.dump(record) | {"weights": {name: weights.digest(folder / name) for name in names}}
-    part = folder / f".{RECORD}.part"
-    part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / RECORD)
+    digests = {name: weights.digest(folder / name) for name in names}
+    records.write_json(replace(record, weights=digests), folder / RECORD)

@@ -10,13 +10,13 @@ from patchloom.errors import InputError
 from patchloom.fields.field import Field
 from patchloom.geometry import Frame
 from patchloom.provenance import Georeferenced
+from patchloom.pyramids.disk import Job, picture_file
 from patchloom.pyramids.geokeys import geo_tags
 from patchloom.pyramids.layout import Tag, text
 from patchloom.pyramids.ome import ome_xml
 from patchloom.pyramids.png import write_png
 from patchloom.pyramids.pyramid import Progress, Style, write_pyramid
 from patchloom.pyramids.tiles import Compression
-from patchloom.pyramids.whole import Job, whole_file
 
 _DESCRIPTION = 270
 _LOSSLESS_BYTES = 2.0  # a pixel, of 3: tissue and aerial images after prediction
@@ -54,7 +54,7 @@ def write_image(
     style = Style(compression or "jpeg", quality, nested=kind == "ome")
     extra = [] if kind == "png" else _description(path, field.frame, kind, block, geo)
     job, expected = Job(field.frame.height), expected_bytes(field.frame, None if kind == "png" else style)
-    with whole_file(path, job, expected) as file:
+    with picture_file(path, job, expected) as file:
         if kind == "png":
             write_png(file, field, block, job, progress)
         else:

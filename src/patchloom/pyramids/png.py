@@ -14,9 +14,9 @@ from patchloom import provenance
 from patchloom.errors import FormatError
 from patchloom.fields.field import Field
 from patchloom.geometry import Frame
+from patchloom.pyramids.disk import Job
 from patchloom.pyramids.levels import UInt8
 from patchloom.pyramids.pyramid import Progress, bands
-from patchloom.pyramids.whole import Job
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _BAND_ROWS = 128

@@ -15,10 +15,10 @@ import numpy as np
 from patchloom import provenance
 from patchloom.fields.field import Field
 from patchloom.geometry import Box, Frame
+from patchloom.pyramids.disk import Job
 from patchloom.pyramids.layout import Directory, Tag, numbers, rational, text, write_bigtiff
 from patchloom.pyramids.levels import Cascade, UInt8, level_sizes
 from patchloom.pyramids.tiles import Compression, TileSpool, chroma, encoder
-from patchloom.pyramids.whole import Job
 
 Progress = Callable[[int], None]  # told how many rows were finished since it was last told
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +14,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def whole_file(path: Path, needed: int) -> Iterator[Path]:
+def whole_file(path: Path, full: Callable[[], str] | None = None) -> Iterator[Path]:
     """A temporary name beside `path` that is renamed to it when the block ends well, and removed when it does not.
 
-    `needed` is the number of bytes that will be written, for the message of a full disk. Raises MissingError where the
-    folder is not there and CapacityError where the disk is full; what lay under `path` before stays on any failure.
+    What lay under `path` before stays on any failure, Ctrl-C included. Raises MissingError where the folder is not
+    there and CapacityError where the disk is full; `full` then says how far the file came or how much it needs.
     """
     if not path.parent.is_dir():
         raise MissingError(f"there is no folder `{path.parent}` to write `{path.name}` into")
@@ -30,12 +29,15 @@ def whole_file(path: Path, needed: int) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        if error.errno in _FULL:
-            free = shutil.disk_usage(path.parent).free
-            raise CapacityError(
-                f"`{path}` could not be written ({error.strerror}): it needs {needed:,} bytes, "
-                f"and {free:,} are free on its disk"
-            ) from error
-        raise
+        if error.errno not in _FULL or isinstance(error, CapacityError):
+            raise
+        said = full() if full else "free some space or write to another disk"
+        raise CapacityError(f"`{path}` could not be written ({error.strerror}): {said}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8. Raises what `whole_file` raises."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
