@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
 from patchloom.fields.field import ArrayField, Field
 from patchloom.geometry import Box, PixelSize
-from patchloom.loom.decode import decode_field, decode_windows, latents_under, tiles
+from patchloom.loom.decode import Near, decode_field, decode_windows, is_local, latents_under, tiles
 from patchloom.testing.fields import FieldLaws
 
 LATENTS = ArrayField(np.random.default_rng(0).standard_normal((4, 45, 37)).astype(np.float32))
@@ -151,3 +156,74 @@ def test_the_latents_under_pixels_stay_inside_a_canvas_with_edges(hold: bool) ->
     under = latents_under(lattice, Box(0, 60, 20, 14), 2)
     assert Box(0, 0, 45, 37).contains(under)
     assert under.contains(Box(0, 27, 13, 10))
+
+
+@st.composite
+def parts(draw: st.DrawFn) -> Box:
+    """A box of the pixels of LATENTS."""
+    y, x = draw(st.integers(0, 89)), draw(st.integers(0, 73))
+    return Box(y, x, draw(st.integers(1, 90 - y)), draw(st.integers(1, 74 - x)))
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(pixels=parts())
+def test_a_part_needs_latents_within_reach_alone(hold: bool, pixels: Box) -> None:
+    whole = decode_field(LATENTS, Convolutions(), tile=8, hold=hold)
+    near = latents_under(whole.lattice, pixels, 2, reach=3)
+    assert Box(0, 0, 45, 37).contains(near)
+    assert latents_under(whole.lattice, pixels, 2).contains(near)
+    part = decode_field(Near(LATENTS, near), Convolutions(), tile=8, hold=hold)
+    assert np.array_equal(part.read(pixels), whole.read(pixels))
+
+
+def test_a_part_over_a_joined_border_needs_what_lies_on_both_sides() -> None:
+    whole = decode_field(LATENTS, Convolutions(), tile=8, wrap=(False, True))
+    pixels = Box(10, 0, 20, 6)
+    near = latents_under(whole.lattice, pixels, 2, reach=3)
+    assert near.x == -3
+    part = decode_field(Near(LATENTS, near, whole.lattice.period), Convolutions(), tile=8, wrap=(False, True))
+    assert np.array_equal(part.read(pixels), whole.read(pixels))
+
+
+def test_latents_out_of_reach_are_not_asked_for() -> None:
+    asked: list[Box] = []
+
+    class Listening(ArrayField):
+        def read(self, box: Box) -> NDArray[Any]:
+            asked.append(box)
+            return super().read(box)
+
+    near = Box(10, 8, 7, 6)
+    part = decode_field(Near(Listening(LATENTS.array), near), Convolutions(), tile=8)
+    part.read(Box(26, 22, 2, 2))
+    assert asked
+    assert all(near.contains(box) for box in asked)
+
+
+class Spread(Convolutions):
+    """A decoder whose convolutions go through Fourier's transform: right up to rounding, wherever latents lie."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        kernel = torch.zeros(latents.shape[-2:])
+        kernel[0, 0], kernel[0, 1], kernel[1, 0] = 0.5, 0.3, 0.2
+        mixed = torch.fft.irfft2(torch.fft.rfft2(latents) * torch.fft.rfft2(kernel), s=latents.shape[-2:])
+        pixels = torch.nn.functional.interpolate(mixed[:, :3], scale_factor=self.factor)
+        return (127.5 + 40 * pixels).clamp(0, 255).round().to(torch.uint8)
+
+
+def test_fast_transforms_are_told_from_convolutions_that_stay_within_reach() -> None:
+    lattice, cpu = tiles((200, 200), 3, 24), torch.device("cpu")
+    assert is_local(Convolutions(), lattice, cpu)
+    assert not is_local(Convolutions(receptive_field=2), lattice, cpu)
+    assert not is_local(Convolutions(receptive_field=None), lattice, cpu)
+    assert not is_local(Spread(), lattice, cpu)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_our_own_decoder_is_local_on_a_cpu(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    decoder = ConvolutionalAutoencoder(ConvolutionalShape(4, (16, 24), (1, 1), (1, 1)))
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    assert is_local(decoder.to(dtype), tiles((200, 200), decoder.receptive_field, 32, hold=True), torch.device("cpu"))

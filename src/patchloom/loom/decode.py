@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import pi, sin
 from typing import Any
@@ -19,13 +19,14 @@ from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
 from patchloom.fields.views import Held
 from patchloom.fields.weave import Crew, Weave, alone, weave
-from patchloom.geometry import Box, Frame, Lattice, PixelSize, Window
+from patchloom.geometry import OPEN, Box, Frame, Lattice, Period, PixelSize, Window
 from patchloom.loom import plan
-from patchloom.loom.ring import FLAT, Wrap, periods
+from patchloom.loom.ring import FLAT, Wrap, copies, periods
 
 TILE = 64  # latents on a side
 BATCH = 4  # tiles decoded at once
 KEY = "pixels"  # of the decoded field among the works of a run
+_LOUD = 1000  # times a latent: what of it is left over by rounding then shows in pixels of 256 levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +130,66 @@ def fading(tile: int) -> tuple[float, ...]:
     return tuple(sin(pi * (k + 0.5) / tile) ** 2 for k in range(tile))
 
 
-def latents_under(lattice: Lattice, pixels: Box, factor: int) -> Box:
-    """The smallest box of latents that holds every tile which decoding a box of pixels reads."""
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Latents of a box alone, and zeros around it: for tiles of which no pixel is asked that depends on the rest."""
+
+    source: Field
+    box: Box
+    period: Period = OPEN
+
+    @property
+    def frame(self) -> Frame:
+        """The source's: every box is answered, and the source is asked for its part of this one alone."""
+        return self.source.frame
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The source's answer where the two boxes meet, zeros elsewhere."""
+        answer = np.zeros((self.frame.channels, *box.shape), self.frame.dtype)
+        for part in copies(self.box, box, self.period):
+            answer[:, *part.inside(box)] = self.source.read(part)
+        return answer
+
+
+def latents_under(lattice: Lattice, pixels: Box, factor: int, reach: int | None = None) -> Box:
+    """The smallest box of latents that decoding a box of pixels needs.
+
+    That is every tile that the pixels lie in, or, with `reach`, so many latents around them: what else those tiles see
+    may then be anything (`Near`). On a canvas that wraps the box may go over a joined border.
+    """
     y, x = pixels.y // factor, pixels.x // factor
     box = Box(y, x, -(-pixels.stop_y // factor) - y, -(-pixels.stop_x // factor) - x)
-    seen = [window.box for window in Cores(lattice).touching(box)]
-    top, left = min(one.y for one in seen), min(one.x for one in seen)
-    found = Box(top, left, max(one.stop_y for one in seen) - top, max(one.stop_x for one in seen) - left)
+    found = box.grown(reach) if reach is not None else _hull(window.box for window in Cores(lattice).touching(box))
     inside, (down, across) = found.meet(lattice.box), lattice.period
     rows, cols = inside if down is None else found, inside if across is None else found
     return Box(rows.y, cols.x, rows.height, cols.width)
+
+
+def is_local(autoencoder: Autoencoder, lattice: Lattice, device: torch.device) -> bool:
+    """Whether far latents leave the bits of a tile's pixels alone, by trying it on one batch of a lattice's tiles.
+
+    A convolution that adds up what its kernel covers does so. One by fast transforms (Winograd, Fourier) mixes
+    neighbours and takes them out again, up to rounding, so a latent beyond the decoder's reach may turn a pixel's
+    last bit. Never where the reach is None.
+    """
+    reach, (height, width) = autoencoder.receptive_field, lattice.window(0).box.shape
+    if reach is None:
+        return False
+    tile, middle = Box(0, 0, height, width), Box(height // 3, width // 3, -(-height // 3), -(-width // 3))
+    near = middle.grown(reach).meet(tile).inside(tile)
+    draw = np.random.default_rng(0).standard_normal((2, BATCH, autoencoder.channels, height, width), np.float32)
+    draw[1] *= _LOUD
+    draw[1, ..., *near] = draw[0, ..., *near]
+    one, other = (Decode(autoencoder, BATCH, device)((), arrays) for arrays in draw)
+    seen = middle.times(autoencoder.factor).inside(tile.times(autoencoder.factor))
+    return bool((one[..., *seen] == other[..., *seen]).all())
+
+
+def _hull(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds all of some."""
+    some = list(boxes)
+    top, left = min(one.y for one in some), min(one.x for one in some)
+    return Box(top, left, max(one.stop_y for one in some) - top, max(one.stop_x for one in some) - left)
 
 
 def _room(lattice: Lattice, factor: int) -> int:

@@ -15,7 +15,7 @@ from patchloom.fields.field import Field
 from patchloom.fields.weave import Crew
 from patchloom.geometry import Box, Lattice, Window
 from patchloom.loom.blended import BlendedDecode
-from patchloom.loom.decode import Tiling, decode_field, tiles
+from patchloom.loom.decode import Near, Tiling, decode_field, is_local, latents_under, tiles
 from patchloom.loom.frozen import freeze, reach_of, sampled
 from patchloom.loom.memory import Sparing
 from patchloom.loom.plan import average
@@ -49,11 +49,27 @@ def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> 
     return tiles(shape, reach, wrap=settings.joined, hold=pipeline.autoencoder.receptive_field is not None)
 
 
-def decoded(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings, crew: Crew) -> Field:
+def needed(pipeline: Pipeline, settings: Settings, shape: tuple[int, int], pixels: Box) -> Box:
+    """What latents of a canvas (height, width) a box of its pixels takes, to have the bits that it has in the whole.
+
+    With a decoder of bounded reach that is what the pixels depend on, and the tiles that they lie in are filled up;
+    else it is those tiles. A CPU's convolutions are known to be local; other devices' are tried.
+    """
+    lattice, factor, decoder = tiles_of(pipeline, settings, shape), pipeline.record.factor, pipeline.autoencoder
+    bounded = settings.recipe != "official" and decoder.receptive_field is not None
+    if bounded and (pipeline.device.type == "cpu" or is_local(decoder, lattice, pipeline.device)):
+        return latents_under(lattice, pixels, factor, decoder.receptive_field)
+    return latents_under(lattice, pixels, factor)
+
+
+def decoded(
+    pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings, crew: Crew, part: Box | None = None
+) -> Field:
     """The pixels of the finished latents of a run, decoded when they are read.
 
     Norms that are measured on the canvas are known in this process alone, so nobody else of the crew decodes then. An
-    edit measures the image that it keeps, which so keeps its tint.
+    edit measures the image that it keeps, which so keeps its tint. With `part`, what `needed` said of a box of pixels,
+    that box alone is right, and a decoder of bounded reach is shown nothing else.
     """
     decoder, size = pipeline.autoencoder, pipeline.pixel_size
     if settings.recipe == "official" and isinstance(decoder, FirstStage):
@@ -61,14 +77,15 @@ def decoded(pipeline: Pipeline, run: Run[Any], latents: Field, settings: Setting
         return BlendedDecode(latents, decoder, patch, patch // 4, size)
     measured = _measured(pipeline, run, latents, settings)
     own = crew if measured is decoder or isinstance(crew, Sparing) else Sparing()
+    bounded = decoder.receptive_field is not None
     return decode_field(
-        latents,
+        Near(latents, part, run.period) if part is not None and bounded else latents,
         measured,
         device=pipeline.device,
         pixel_size=size,
         crew=own,
         wrap=settings.joined,
-        hold=decoder.receptive_field is not None,
+        hold=bounded,
     )
 
 

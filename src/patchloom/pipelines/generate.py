@@ -17,7 +17,6 @@ from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.decode import latents_under
 from patchloom.loom.denoise import Background
 from patchloom.loom.figures import Figures
 from patchloom.loom.keep import Patched
@@ -26,7 +25,7 @@ from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas, weave_down, weave_parts, weave_region
 from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
-from patchloom.pipelines.decoding import decoded, tiles_of, tiling_of
+from patchloom.pipelines.decoding import decoded, needed, tiling_of
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, sized, stages_of
@@ -118,7 +117,7 @@ def generate(
     if save is not None:
         write_latents(latents, save, told)
         latents = read_latents(save)
-    pixels = decoded(pipeline, run, latents, settings, crew)
+    pixels = decoded(pipeline, run, latents, settings, crew, None if only is None else part)
     if only is not None:
         pixels = Cropped(pixels, only)
     return Image(pixels, counted, told, georeference(pipeline, grid, only))
@@ -142,7 +141,7 @@ def part_of(pipeline: Pipeline, run: Run[Any], settings: Settings, only: Box | N
             f"the region X,Y,WIDTH,HEIGHT = {only.x},{only.y},{only.width},{only.height} does not lie inside the "
             f"image of {whole.width * factor} x {whole.height * factor} px (width x height)"
         )
-    return latents_under(tiles_of(pipeline, settings, run.shape), only, factor)
+    return needed(pipeline, settings, run.shape, only)
 
 
 def _finished(
