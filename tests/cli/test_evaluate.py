@@ -20,12 +20,15 @@ from patchloom.encoders.encoder import EncoderSpec
 from patchloom.encoders.network import NetworkEncoder
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.registry import ENCODERS
+from patchloom.encoders.trained import FORMAT, WEIGHTS, TrainedRecord, save_encoder
+from patchloom.encoders.trained_network import TrainedNetwork, TrainedShape
 from patchloom.evaluation.report import read_report
 from patchloom.fields.field import ArrayField
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.seams import LAST, borders_of, settings_of
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
+from patchloom.weights import digest
 
 TINY = ("--crop", 48, "--encoder", "tiny")
 
@@ -135,6 +138,34 @@ def test_an_image_against_its_grid_in_two_networks(
     assert "space 2: other," in result.stdout
     assert {figure.name for figure in read_report(report).figures} >= {"similarity_raw", "retrieval_auc"}
     assert "similarity_raw_ceiling" in page.read_text()
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """An encoder as `patchloom train` writes one."""
+    torch.manual_seed(2)
+    shape = TrainedShape(6, (8, 8), (1, 0))
+    record = TrainedRecord(FORMAT, "toy", shape, 16, "0.5um", "CC0-1.0")
+    save_encoder(TrainedNetwork(shape), record, tmp_path / "toy" / "encoder")
+    return tmp_path / "toy" / "encoder"
+
+
+@pytest.mark.parametrize("measure", ["similarity", "distances", "reconstruction", "pipeline"])
+def test_the_folder_of_a_trained_encoder_is_a_judge(
+    measure: str, trained: Path, pipeline: Path, made: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    reference, grid, image = made
+    (tmp_path / "test.csv").write_text(f"file,group,split,pixel_size\n{reference},place,test,0.5um\n")
+    said: dict[str, tuple[object, ...]] = {
+        "similarity": (image, "--grid", grid, "--pipeline", pipeline, "--reference", reference),
+        "distances": (reference, image, "--crop", 64),
+        "reconstruction": (pipeline, reference, "--crop", 64),
+        "pipeline": (pipeline, "--test", tmp_path / "test.csv", "-o", tmp_path / "out", "--quick"),
+    }
+    result = patchloom("evaluate", measure, *said[measure], "--encoder", trained, "--json")
+    assert result.exit_code == 0, result.output
+    spaces = [figure["space"] for figure in json.loads(result.stdout)["figures"] if figure["space"]]
+    assert ("local:toy", digest(trained / WEIGHTS)) in {(space["network"], space["digest"]) for space in spaces}
 
 
 def test_another_size_is_no_image_of_the_grid(pipeline: Path, made: tuple[Path, Path, Path], picture: Path) -> None:

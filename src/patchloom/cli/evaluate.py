@@ -165,14 +165,13 @@ def similarity(
     from patchloom.pipelines import evaluate as measures
 
     loaded = _load(pipeline or _made_by(image), device, dtype)
-    others = measured.networks(tuple(name for name in encoders if name != loaded.record.encoder.name), device, dtype)
     with progress() as bar:
         made = measures.similarity(
             loaded,
             read_grid(grid_path),
             image,
             reference,
-            encoders=others,
+            encoders=measured.networks(encoders, device, dtype),
             slide_pixel_size=slide_pixel_size,
             bars=bar,
         )
@@ -275,6 +274,14 @@ def reconstruction(
 @click.option("--quick", is_flag=True, help="Few slides, small regions: minutes, and figures that are only a glance.")
 @click.option("--slides", type=click.IntRange(1), help="At most so many slides, evenly spread over the table.")
 @click.option("--region", "region_px", type=click.IntRange(1), help="Longest side of a large image in px.")
+@click.option(
+    "--compose",
+    "composed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many large images composed of small slides, where the test has no large ones: crops and similarity.",
+)
 @options.seed
 @options.steps
 @options.sampler
@@ -293,6 +300,7 @@ def whole_pipeline(
     quick: bool,
     slides: int | None,
     region_px: int | None,
+    composed: int,
     seed: int,
     steps: int | None,
     sampler: str | None,
@@ -318,7 +326,7 @@ def whole_pipeline(
     loaded = _load(pipeline, device, dtype)
     size = QUICK if quick else Size()
     learned = measured.learned(lpips, device)
-    size = replace(size, slides=slides or size.slides, region_px=region_px or size.region_px)
+    size = replace(size, slides=slides or size.slides, region_px=region_px or size.region_px, composed=composed)
     with progress() as bar:
         made = evaluate_pipeline(
             loaded,

@@ -173,7 +173,7 @@ def _codec_warnings(real: Side, synthetic: Side) -> tuple[str, ...]:
 def _axes_entries(case: Case, training: Features | None) -> tuple[Entry, ...]:
     names = "frechet_axes", "frechet_axes_over_floor"
     try:
-        axes = _axes(case, training)
+        axes = axes_of(case, training)
     except InputError as error:
         return tuple(Absent(name, str(error)) for name in names)
     along = replace(case, real=axes.project(case.real), synthetic=axes.project(case.synthetic))
@@ -181,7 +181,8 @@ def _axes_entries(case: Case, training: Features | None) -> tuple[Entry, ...]:
     return case.figure(names[0], replace(found.estimate, how=str(axes))), _over_floor(case, names[1], found, str(axes))
 
 
-def _axes(case: Case, training: Features | None) -> Axes:
+def axes_of(case: Case, training: Features | None) -> Axes:
+    """The axes of a comparison, at most a tenth of its N. Raises InputError where there are none to be had."""
     if training is None:
         raise InputError("no training features were given, and neither side may choose its own axes")
     most = min(case.effort.components, case.trials[0].n // ROWS_AN_AXIS, len(training.rows) - 1, training.rows.shape[1])

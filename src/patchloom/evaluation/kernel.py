@@ -47,7 +47,7 @@ def kernel_distance(
     left, right = (np.sort(rng.permutation(len(side))[:INTERVAL_ROWS]) for side in (first, second))
     left_groups = None if real_groups is None else np.asarray(real_groups)[left]
     right_groups = None if synthetic_groups is None else np.asarray(synthetic_groups)[right]
-    draws = _kernel_draws(first[left], second[right], repeats, seed, (left_groups, right_groups))
+    draws = kernel_draws(first[left], second[right], repeats, seed, (left_groups, right_groups))
     value = kernel(first, second)
     words = method(repeats, len(left), left_groups)
     return Estimate(
@@ -58,9 +58,10 @@ def kernel_distance(
     )
 
 
-def _kernel_draws(
+def kernel_draws(
     first: Matrix, second: Matrix, repeats: int, seed: int, groups: tuple[Groups | None, Groups | None]
 ) -> list[float]:
+    """The distance of `repeats` resamples: pairs of distinct rows, weighed by how often each was drawn."""
     dim = first.shape[1]
     one, two, across = (_cubic(a @ b.T, dim) for a, b in ((first, first), (second, second), (first, second)))
     np.fill_diagonal(one, 0)

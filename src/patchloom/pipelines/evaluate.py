@@ -115,7 +115,8 @@ def similarity(
     if encoders and reference is None:
         raise InputError("another encoder must see the reference too: give --reference, the slide of the grid")
     pipeline.check(grid)
-    judges = [pipeline.encoder(), *encoders]
+    own = pipeline.encoder()
+    judges = [own, *others(own, encoders)]
     n = int(grid.valid.sum())
     sides = Side(_reference_name(grid), n, "embeddings"), Side(image.name, n, codec_of(image))
     entries: list[Entry] = []
@@ -130,6 +131,11 @@ def similarity(
             found = fidelity(pipeline, grid, made, real, encoder=judge, progress=bars(f"{judge.spec.name}: cells"))
             entries += of_similarity(found, space_of(judge), sides)
     return report(f"{image.name} against its grid", entries, [*pipeline.doubts, *_notes(image, grid)])
+
+
+def others(own: Encoder, encoders: Sequence[Encoder]) -> list[Encoder]:
+    """The encoders that are not the pipeline's own, by name and weights."""
+    return [each for each in encoders if (each.spec.name, each.spec.digest) != (own.spec.name, own.spec.digest)]
 
 
 def space_of(encoder: Encoder) -> FeatureSpace:

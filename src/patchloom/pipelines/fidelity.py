@@ -22,13 +22,15 @@ def fidelity(
     image: Field,
     reference: Field | None = None,
     *,
+    through: Field | None = None,
     encoder: Encoder | None = None,
     progress: Advance | None = None,
 ) -> Similarity:
     """Embed the image's cells as the grid's were and compare them, with floor, and with ceiling where `reference` is.
 
-    `image` and `reference` are fields of the grid's own canvas. With another `encoder` than the pipeline's the
-    reference is embedded anew, and is needed. Raises MismatchError or InputError where the parts do not fit.
+    `image` and `reference` are fields of the grid's own canvas; `through` is the reference through the autoencoder
+    alone, where that was made before. With another `encoder` than the pipeline's the reference is embedded anew, and
+    is needed. Raises MismatchError or InputError where the parts do not fit.
     """
     judge = encoder or pipeline.encoder()
     again = replace(grid, reference=None)
@@ -47,5 +49,6 @@ def fidelity(
     own = again if (judge.spec.name, judge.spec.digest) == (grid.encoder.name, grid.encoder.digest) else None
     if own is None and reference is not None:
         own = cells(reference)
-    ceiling = cells(reconstruct(pipeline, reference)) if reference is not None else None
-    return grid_similarity(own or again, cells(image), ceiling)
+    if through is None and reference is not None:
+        through = reconstruct(pipeline, reference)
+    return grid_similarity(own or again, cells(image), None if through is None else cells(through))

@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from patchloom.encoders.encoder import Encoder
-from patchloom.encoders.lpips import Lpips
 from patchloom.errors import InputError
-from patchloom.evaluation.comparison import Effort, compare
+from patchloom.evaluation.comparison import compare
 from patchloom.evaluation.diversity import diversity
 from patchloom.evaluation.entries import of_diversity, of_memorisation
-from patchloom.evaluation.estimates import Absent, Entry, Estimate, Figure, Side
+from patchloom.evaluation.estimates import Absent, Entry, Side
 from patchloom.evaluation.features import Features, features
-from patchloom.evaluation.large_images import NAME as WHOLE
-from patchloom.evaluation.large_images import large_image_distance, side_of, squeezed, whole_features
+from patchloom.evaluation.matrices import Rows
 from patchloom.evaluation.memorisation import memorisation
 from patchloom.evaluation.patches import IN_MEMORY, Patches, UInt8, from_arrays, joined
-from patchloom.evaluation.seams import seams
-from patchloom.evaluation.similarity import Similarity
+from patchloom.evaluation.ratios import ratios
 from patchloom.fields.field import Cropped, Field
 from patchloom.geometry import Box
 from patchloom.pipelines.autoencoding import decoded, reconstruction_entries
-from patchloom.pipelines.evaluate import Bars, space_of
-from patchloom.pipelines.fidelity import fidelity
-from patchloom.pipelines.held_out import LARGE, HeldOut, Place, grid_of, is_large, made_of
-from patchloom.pipelines.over_slides import seams_of_slides, similarity_of_slides
-from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.seams import borders_of, on_floors
-from patchloom.pipelines.settings import Settings, settled
+from patchloom.pipelines.held_out import LARGE, HeldOut, Place, is_large, made_of
+from patchloom.pipelines.large import NO_LARGE, large_of, seam_figures, similarities, wholes
+from patchloom.pipelines.measuring import Measuring
 from patchloom.pipelines.sides import Pictures
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
 from patchloom.training.manifest import Entry as Slide
 
-NO_LARGE = "no held-out slide is large enough for a large image"
 HALVES = "half A of the real fields against half B"
 NO_TRAINING = "no training images were given"
-RATIOS = ("frechet_axes", "frechet", "kernel")
-
-
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """What every figure needs."""
-
-    pipeline: Pipeline
-    settings: Settings
-    folder: Path
-    training: Pictures | None
-    effort: Effort
-    bars: Bars
-    lpips: Lpips | None = None
-
-    @property
-    def patch(self) -> int:
-        """Side of a patch in px."""
-        return self.pipeline.record.patch_px
+SAME_PLACES = "crops of large images over patches made one by one at the same places"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +43,22 @@ class _Sets:
     made: Patches  # from A's embeddings, one by one
     back: Patches  # A through the autoencoder alone
     crops: Patches | None  # of large images, at places of A
-    alike: Patches | None  # the patches of `made` at those places
+    composed: Patches | None  # patches of composed grids, one by one
+    alike: Rows  # of `made` and then `composed`: the patches at the places of `crops`, in their order
 
 
 def figures_of(
     measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoders: Sequence[Encoder]
 ) -> list[Entry]:
     """Every figure, the networks one after the other. Raises InputError where a half has fewer than two patches."""
-    sets = _sets(measuring, slides, entries)
+    sets, large = _sets(measuring, slides, entries), large_of(measuring, slides, entries)
     found: list[Entry] = []
-    for encoder in encoders:
+    for encoder, similar in zip(encoders, similarities(measuring, large, encoders), strict=True):
         found += _distances(measuring, sets, encoder)
-        found += _wholes(measuring, slides, entries, encoder)
-        found += _similarity(measuring, slides, entries, encoder)
+        found += wholes(measuring, large, encoder)
+        found += similar
         found += _diversity(measuring, slides, entries, encoder)
-    found += _seams(measuring, slides, entries)
+    found += seam_figures(measuring, large)
     through = np.stack([sets.back.read(number) for number in range(sets.back.n)])
     found += reconstruction_entries(measuring.pipeline, Pictures(sets.source, None), through, measuring.lpips)
     return found
@@ -93,38 +66,57 @@ def figures_of(
 
 def _sets(measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide]) -> _Sets:
     parts = [_parts(measuring, slide, entry) for slide, entry in zip(slides, entries, strict=True)]
-    names = "source", "reference", "made", "crops", "alike"
-    titles = "real, half A", "real, half B", "synthetic patches", "crops of large images", "patches at the same places"
+    titles = {
+        "source": "real, half A",
+        "reference": "real, half B",
+        "made": "synthetic patches",
+        "crops": "crops of large images",
+        "composed": "patches of composed grids",
+    }
     found = {
         name: joined([part[name] for part in parts if name in part], title)
-        for name, title in zip(names, titles, strict=True)
+        for name, title in titles.items()
         if any(name in part for part in parts)
     }
     if {"source", "reference"} - found.keys() or min(found["source"].n, found["reference"].n) < 2:
         raise InputError("the held-out slides give fewer than two patches in half A or B; name more or larger slides")
-    source = found["source"]
+    source, composed = found["source"], found.get("composed")
     back = decoded(measuring.pipeline, source.read, source.n, measuring.bars("autoencoder"))
     again = from_arrays(list(back), "half A through the autoencoder", groups=source.groups)
-    return _Sets(source, found["reference"], found["made"], again, found.get("crops"), found.get("alike"))
+    alike = _alike(parts, found["made"].n)
+    return _Sets(source, found["reference"], found["made"], again, found.get("crops"), composed, alike)
+
+
+def _alike(parts: Sequence[dict[str, Patches]], made: int) -> Rows:
+    """For each crop, the number of the patch made by itself at its place; those of composed grids follow the others."""
+    numbers: list[int] = []
+    next_made, next_composed = 0, made
+    for part in parts:
+        if "composed" in part:
+            numbers += range(next_composed, next_composed + part["composed"].n)
+            next_composed += part["composed"].n
+        elif "made" in part:
+            numbers += range(next_made, next_made + part["made"].n) if "crops" in part else ()
+            next_made += part["made"].n
+    return np.array(numbers, dtype=np.intp)
 
 
 def _parts(measuring: Measuring, slide: HeldOut, entry: Slide) -> dict[str, Patches]:
     """The pictures of one slide."""
-    place, side = measuring.folder / "slides" / entry.key, measuring.patch
+    place, side = measuring.place(entry), measuring.patch
     a, b = slide.half("A"), slide.half("B")
     parts: dict[str, Patches] = {}
     with open_raster(entry.path, entry.pixel_size) as raster:
         region = Cropped(Rescaled(raster, measuring.pipeline.pixel_size), slide.box)
         for name, some in (("source", a), ("reference", b)):
-            if some:
+            if some and not slide.composed:  # what is composed is of half A, and was cut there
                 parts[name] = _pictures(_cut(region, some, side), some, slide.codec)
     if a:
         made = list(made_of(place)["patches"])
-        parts["made"] = _pictures(made, a, IN_MEMORY)
+        parts["composed" if slide.composed else "made"] = _pictures(made, a, IN_MEMORY)
         if is_large(slide, side):
             with open_raster(place / LARGE) as large:
                 parts["crops"] = _pictures(_cut(large, a, side), a, "png")
-            parts["alike"] = parts["made"]
     return parts
 
 
@@ -149,13 +141,28 @@ def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder) -> Iterator[
 
     yield from against(made, "patches")
     yield from against(seen(sets.back), "autoencoder")
-    if sets.crops is None or sets.alike is None:
+    if sets.crops is None:
         yield Absent("crops: frechet_axes", NO_LARGE)
     else:
-        crops, alike = against(seen(sets.crops), "crops"), against(seen(sets.alike), "alike")
-        yield from crops
-        yield from _ratios(crops, alike)
+        crops = seen(sets.crops)
+        alike = _chosen([made, *([] if sets.composed is None else [seen(sets.composed)])], sets.alike)
+        yield from against(crops, "crops")
+        over = ratios(reference, crops, alike, source=source, training=axes, effort=measuring.effort)
+        yield from (_named(one, f"crops_over_patches: {one.name}") for one in over)
     yield from _memorised(axes, reference, made)
+
+
+def _chosen(parts: Sequence[Features], rows: Rows) -> Features:
+    """Some rows of several sets, counted through."""
+    groups = np.concatenate([np.asarray(part.groups) for part in parts])[rows]
+    side = Side("patches at the same places", len(rows), parts[0].side.codec)
+    return replace(parts[0], rows=np.concatenate([part.rows for part in parts])[rows], side=side, groups=groups)
+
+
+def _named(found: Entry, name: str) -> Entry:
+    if isinstance(found, Absent):
+        return replace(found, name=name)
+    return replace(found, name=name, estimate=replace(found.estimate, how=SAME_PLACES))
 
 
 def _told(found: Entry, prefix: str) -> Entry:
@@ -165,23 +172,6 @@ def _told(found: Entry, prefix: str) -> Entry:
         return replace(found, name=name)
     floor = replace(found.estimate.floor, what=HALVES)
     return replace(found, name=name, estimate=replace(found.estimate, floor=floor))
-
-
-def _ratios(crops: Sequence[Entry], alike: Sequence[Entry]) -> Iterator[Entry]:
-    """Distances of crops of large images over those of patches made at the same places."""
-    below = {one.name.removeprefix("alike: "): one for one in alike}
-    for crop in crops:
-        name = crop.name.removeprefix("crops: ")
-        patch = below[name]
-        if name not in RATIOS or not isinstance(crop, Figure) or not isinstance(patch, Figure):
-            continue
-        title = f"crops_over_patches: {name}"
-        if patch.estimate.value <= 0:
-            yield Absent(title, "the distance of the patches is not above zero")
-            continue
-        value = crop.estimate.value / patch.estimate.value
-        how = "crops of large images over patches made one by one at the same places"
-        yield Figure(title, Estimate(value, crop.estimate.n, how=how), crop.space, crop.sides)
 
 
 def _memorised(training: Features | None, unseen: Features, made: Features) -> tuple[Entry, ...]:
@@ -204,61 +194,6 @@ def _several(groups: object) -> bool:
     return groups is not None and len(np.unique(np.asarray(groups))) > 1
 
 
-def _wholes(
-    measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoder: Encoder
-) -> tuple[Entry, ...]:
-    """Large images as wholes against the regions that they were made from; groups are patients or places."""
-    some, side = list(_large(measuring, slides, entries)), side_of(encoder)
-    if len(some) < 2:
-        return (Absent(WHOLE, NO_LARGE if not some else "it takes several large images, and one was made"),)
-    made: list[UInt8] = []
-    real: list[UInt8] = []
-    for slide, entry in some:
-        with ExitStack() as opened:
-            for kept, field in zip((made, real), _both(measuring, slide, entry, opened), strict=True):
-                kept.append(squeezed(field, side))
-    groups = np.array([slide.group for slide, _ in some], dtype=object)
-    codec = " + ".join(sorted({slide.codec for slide, _ in some}))
-    seen = [
-        whole_features(patches, encoder, progress=measuring.bars(f"{encoder.spec.name}: {patches.name}"))
-        for patches in (
-            from_arrays(real, "their references", groups=groups, codec=codec),
-            from_arrays(made, "large images", groups=groups, codec="png"),
-        )
-    ]
-    return large_image_distance(*seen, sourced=True, effort=measuring.effort)
-
-
-def _similarity(
-    measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoder: Encoder
-) -> tuple[Entry, ...]:
-    found: list[Similarity] = []
-    for slide, entry in _large(measuring, slides, entries):
-        place = measuring.folder / "slides" / entry.key
-        advance = measuring.bars(f"{encoder.spec.name}: {slide.title}")
-        with ExitStack() as opened:
-            made, real = _both(measuring, slide, entry, opened)
-            found.append(fidelity(measuring.pipeline, grid_of(place), made, real, encoder=encoder, progress=advance))
-    if not found:
-        return (Absent("similarity_raw", NO_LARGE),)
-    side = Side("large images", len(found), "png")
-    return similarity_of_slides(found, space_of(encoder), (Side("their references", len(found), "as filed"), side))
-
-
-def _large(
-    measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide]
-) -> Iterator[tuple[HeldOut, Slide]]:
-    pairs = zip(slides, entries, strict=True)
-    return ((slide, entry) for slide, entry in pairs if is_large(slide, measuring.patch))
-
-
-def _both(measuring: Measuring, slide: HeldOut, entry: Slide, opened: ExitStack) -> tuple[Field, Field]:
-    """The large image of a slide and the region that it was made from."""
-    made = opened.enter_context(open_raster(measuring.folder / "slides" / entry.key / LARGE))
-    raster = opened.enter_context(open_raster(entry.path, entry.pixel_size))
-    return made, Cropped(Rescaled(raster, measuring.pipeline.pixel_size), slide.box)
-
-
 def _diversity(
     measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoder: Encoder
 ) -> tuple[Entry, ...]:
@@ -266,7 +201,7 @@ def _diversity(
     cubes: list[UInt8] = []
     groups: list[str] = []
     for slide, entry in zip(slides, entries, strict=True):
-        found = made_of(measuring.folder / "slides" / entry.key)
+        found = made_of(measuring.place(entry))
         if "variations" in found:
             cubes.append(found["variations"])
             groups += [slide.name] * len(cubes[-1])
@@ -282,18 +217,3 @@ def _diversity(
     except InputError as error:
         return (Absent(name, str(error)),)
     return of_diversity(varied, rows.space, rows.side)
-
-
-def _seams(measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide]) -> tuple[Entry, ...]:
-    pipeline = measuring.pipeline
-    found: list[Mapping[str, Estimate | Absent]] = []
-    chosen = settled(pipeline, measuring.settings)
-    for slide, entry in _large(measuring, slides, entries):
-        with ExitStack() as opened:
-            made, real = _both(measuring, slide, entry, opened)
-            kinds = borders_of(pipeline, chosen, made.frame.box.shape)
-            ours, theirs = (seams(field, kinds, pipeline.record.factor) for field in (made, real))
-            found.append(on_floors(ours, theirs))
-    if not found:
-        return (Absent("seam: last stage", NO_LARGE),)
-    return seams_of_slides(found, (Side("large images", len(found), "png"),))

@@ -12,6 +12,7 @@ made from, B what they are held against, and no field is on both sides.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class Size:
     cells: int = 32  # places, over all slides, of which several variations are made
     seeds: int = 4  # variations of each
     training: int = 2000  # training patches at most
+    composed: int = 0  # large images composed of small slides, where the test has no large ones
 
 
 QUICK = Size(slides=6, region_px=1024, cells=12, seeds=3, training=400)
@@ -80,6 +82,7 @@ class HeldOut:
     region: tuple[int, int, int, int]  # y, x, height, width at the pipeline's pixel size
     places: tuple[Place, ...]
     varied: int  # the first so many places of A
+    composed: bool = False  # of small slides of A, one a place; what is measured of A is not measured of it again
 
     @property
     def title(self) -> str:
@@ -113,7 +116,7 @@ class Making:
 
 
 def hold_out(making: Making, entry: Entry, number: int, folder: Path, bars: Bars) -> HeldOut:
-    """What is finished of a slide, or all of it made now; `number` turns the chessboard from slide to slide.
+    """What is finished of a slide, or all of it made now; `number` turns the chessboard, as `turn` says.
 
     Raises InputError where the slide holds no patch of tissue, and what reading it raises.
     """
@@ -125,13 +128,28 @@ def hold_out(making: Making, entry: Entry, number: int, folder: Path, bars: Bars
         box, places = survey(slide, making.patch, making.size.region_px, entry.key, number)
         grid = _grid(making, slide, raster, box)
     held = HeldOut(entry.name, entry.group, codec_of(entry.path), _numbers(box), tuple(places), making.varied)
-    held = replace(held, varied=min(making.varied, len(held.half("A"))))
+    return finish(making, replace(held, varied=min(making.varied, len(held.half("A")))), grid, folder, bars)
+
+
+def finish(making: Making, held: HeldOut, grid: EmbeddingGrid, folder: Path, bars: Bars) -> HeldOut:
+    """Make what is made of a slide with this grid, and say at last that it is finished."""
     write_grid(grid, folder / GRID)
     _make(making, grid, held, folder, bars(held.title))
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(records.dump(held), indent=1) + "\n", encoding="utf-8")
     part.replace(folder / RECORD)
     return held
+
+
+def turn(group: str, before: Sequence[str], count: int) -> int:
+    """How the chessboard of a slide is turned, given the groups of the slides `before` it and its group's `count`.
+
+    A slide of one field is in half A or in half B as a whole. The first half of a group's slides, in the order of the
+    table, is turned one way and the rest the other: neighbours in a table, which often show one spot, stay together.
+    From one group to the next the ways are exchanged, so that groups of one slide take turns.
+    """
+    order = list(dict.fromkeys([*before, group])).index(group)
+    return (order + (2 * before.count(group) >= count)) % 2
 
 
 def survey(slide: Raster | Rescaled, patch: int, longest: int, name: str, number: int) -> tuple[Box, list[Place]]:
@@ -200,8 +218,8 @@ def _make(making: Making, grid: EmbeddingGrid, held: HeldOut, folder: Path, adva
 
 
 def is_large(held: HeldOut, patch: int) -> bool:
-    """Whether a region is larger than a field in both directions, so that a large image of it says something."""
-    return min(held.box.shape) > FIELD * patch
+    """Whether a region is larger than a field in both directions, or composed, so that a large image says something."""
+    return held.composed or min(held.box.shape) > FIELD * patch
 
 
 def made_of(folder: Path) -> dict[str, UInt8]:

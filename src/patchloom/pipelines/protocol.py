@@ -8,6 +8,7 @@ windows cost; the autoencoder alone: what no denoiser can better; and similarity
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +25,11 @@ from patchloom.evaluation.report import Report, report, table, write_report
 from patchloom.fields.field import Cropped
 from patchloom.geometry import Box
 from patchloom.pipelines import held_out
-from patchloom.pipelines.evaluate import Bars, silent
-from patchloom.pipelines.figures import Measuring, figures_of
-from patchloom.pipelines.held_out import LARGE, HeldOut, Making, Size, hold_out
+from patchloom.pipelines.composed import compose
+from patchloom.pipelines.evaluate import Bars, others, silent
+from patchloom.pipelines.figures import figures_of
+from patchloom.pipelines.held_out import LARGE, HeldOut, Making, Size, hold_out, turn
+from patchloom.pipelines.measuring import Measuring
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.sides import Cut, Pictures, open_side
@@ -76,9 +79,12 @@ def evaluate_pipeline(
     _claim(folder, pipeline, entries, size, settings)
     making = Making(pipeline, pipeline.encoder(), settings, size, -(-size.cells // len(entries)))
     slides, broken = _held_out(making, entries, folder, bars)
-    own = [each for each in encoders if each.spec.name != making.encoder.spec.name]
+    entries = entries_of(slides, entries)
+    for held, entry in compose(making, slides, entries, folder, bars):
+        slides, entries = [*slides, held], [*entries, entry]
+    own = others(making.encoder, encoders)
     measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars, lpips)
-    made = figures_of(measuring, slides, entries_of(slides, entries), [making.encoder, *own])
+    made = figures_of(measuring, slides, entries, [making.encoder, *own])
     notes = [*_notes(pipeline, slides, broken, seen), *_judges(making.encoder, own)]
     found = report(f"{pipeline.record.name} on {test.name}", made, notes)
     write_report(found, folder / REPORT)
@@ -146,10 +152,11 @@ def _held_out(
 ) -> tuple[list[HeldOut], list[tuple[str, str]]]:
     slides: list[HeldOut] = []
     broken: list[tuple[str, str]] = []
-    advance = bars("slides")
+    advance, counts = bars("slides"), Counter(entry.group for entry in entries)
     for number, entry in enumerate(entries):
+        turned = turn(entry.group, [slide.group for slide in slides], counts[entry.group])
         try:
-            slides.append(hold_out(making, entry, len(slides), folder / "slides" / entry.key, bars))
+            slides.append(hold_out(making, entry, turned, folder / "slides" / entry.key, bars))
         except MismatchError:
             raise
         except (InputError, MissingError) as error:
@@ -171,15 +178,19 @@ def _notes(
 ) -> Iterator[str]:
     patch = pipeline.record.patch_px
     large = [slide for slide in slides if held_out.is_large(slide, patch)]
-    groups = {slide.group for slide in slides}
-    counts = [sum(len(slide.half(half)) for slide in slides) for half in "AB"]
+    whole = [slide for slide in slides if not slide.composed]
+    groups = {slide.group for slide in whole}
+    counts = [sum(len(slide.half(half)) for slide in whole) for half in "AB"]
     yield (
-        f"{len(slides)} held-out slides of {len(groups)} patients or places; {counts[0]} patches of {patch} px in "
+        f"{len(whole)} held-out slides of {len(groups)} patients or places; {counts[0]} patches of {patch} px in "
         f"half A, {counts[1]} in half B, in fields of {held_out.FIELD * patch} px that alternate like a chessboard, so "
         "both halves show the same slides; intervals resample fields, not patients"
     )
     shapes = ", ".join(sorted({f"{slide.region[3]}x{slide.region[2]}" for slide in large})) or "none"
     yield f"{len(large)} large images, {shapes} px; crops are cut at the places of the patches of half A"
+    if mixed := [slide for slide in large if slide.composed]:
+        parts = len(mixed[0].places)
+        yield f"{len(mixed)} of the large images are composed of the embeddings of {parts} small slides of half A each"
     yield "synthetic images are lossless; real ones are as their files were"
     if seen is None:
         yield "no training data was named: no principal axes, no search for copies, no check for leaks"
@@ -198,7 +209,7 @@ def _judges(own: Encoder, others: Sequence[Encoder]) -> Iterator[str]:
 def _pictures(
     pipeline: Pipeline, slides: Sequence[HeldOut], entries: Sequence[Entry], folder: Path
 ) -> Iterator[Beside]:
-    for slide, entry in zip(slides, entries_of(slides, entries), strict=True):
+    for slide, entry in zip(slides, entries, strict=True):
         place = folder / "slides" / entry.key
         made = held_out.made_of(place)
         with open_raster(entry.path, entry.pixel_size) as raster:
