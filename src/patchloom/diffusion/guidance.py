@@ -87,7 +87,7 @@ def classified(
         return denoiser
 
     def climbed(x: Tensor, sigma: Tensor, condition: C) -> Tensor:
-        slope = _gradient(lambda place, level: log_likelihood(place, level, condition), x, sigma)
+        slope = gradient(lambda place: log_likelihood(place, sigma.clone(), condition), x)
         return denoiser(x, sigma, condition) + strength * _column(sigma) ** 2 * slope
 
     return climbed
@@ -108,10 +108,10 @@ def steered(
     def at_estimate(x: Tensor, sigma: Tensor, condition: C) -> Tensor:
         D = denoiser(x, sigma, condition)
         spread = _column(sigma**2 / (1 + sigma**2))
-        return D + strength * spread * _gradient(lambda place, _: score(place, condition), D, sigma)
+        return D + strength * spread * gradient(lambda place: score(place, condition), D)
 
     def at_image(x: Tensor, sigma: Tensor, condition: C) -> Tensor:
-        slope = _gradient(lambda place, level: score(denoiser(place, level, condition), condition), x, sigma)
+        slope = gradient(lambda place: score(denoiser(place, sigma.clone(), condition), condition), x)
         return denoiser(x, sigma, condition) + strength * _column(sigma) ** 2 * slope
 
     return at_image if through else at_estimate
@@ -124,6 +124,14 @@ def similarity(embed: Callable[[Tensor], Tensor], target: Callable[[C], Tensor])
         return torch.cosine_similarity(embed(D), target(condition).to(D), dim=1)
 
     return score
+
+
+def gradient(value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient at x of a value (b,), whose sum is climbed."""
+    with torch.inference_mode(False), torch.enable_grad():
+        place = x.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(value(place).sum(), place)
+    return slope
 
 
 def _within(
@@ -156,14 +164,6 @@ def _rescaled(D: Tensor, plain: Tensor, share: float) -> Tensor:
     wanted, found = (values.flatten(1).std(dim=1) for values in (plain, D))
     factor = torch.where(found > 0, wanted / found, 1.0)
     return _column(1 - share + share * factor) * D
-
-
-def _gradient(value: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor) -> Tensor:
-    """The gradient at x of a value (b,) of (x, sigma)."""
-    with torch.inference_mode(False), torch.enable_grad():
-        place = x.detach().clone().requires_grad_()
-        (slope,) = torch.autograd.grad(value(place, sigma.clone()).sum(), place)
-    return slope
 
 
 def _column(values: Tensor) -> Tensor:

@@ -72,11 +72,20 @@ class NetworkEncoder:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, h, h) to float32 (b, dim), on the encoder's device. Raises InputError on other pixels."""
-        half = self._dtype is not torch.float32
         with torch.no_grad():
-            picture = self._transform(pixels.to(self._device)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(self._device.type, self._dtype, enabled=half):
-                embeddings = self._embed(picture)
+            return self._embeddings(self._transform(pixels.to(self._device)))
+
+    def followed(self, pixels: Tensor) -> Tensor:
+        """Float pixels (b, 3, h, h) from 0 to 255, as a decoder gives them, to embeddings that lead back to them.
+
+        For gradients at pixels; rounded pixels have the embeddings that the encoder gives them.
+        """
+        return self._embeddings(self._transform.of_floats(pixels.to(self._device)))
+
+    def _embeddings(self, picture: Tensor) -> Tensor:
+        picture = picture.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not torch.float32):
+            embeddings = self._embed(picture)
         if embeddings.ndim != 2 or embeddings.shape[1] != self._spec.dim:
             raise FormatError(
                 f"encoder `{self._spec.name}` says {self._spec.dim}-d embeddings, "

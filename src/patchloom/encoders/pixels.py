@@ -44,10 +44,14 @@ class Transform:
     def __call__(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, h, h) to float32 (b, 3, crop_px, crop_px). Raises InputError on anything else."""
         check_pixels(pixels)
-        picture = self._resized(pixels.float())
+        return self.of_floats(pixels.float())
+
+    def of_floats(self, picture: Tensor) -> Tensor:
+        """The same of float pixels (b, 3, h, h) from 0 to 255, rounded or not: gradients go through."""
+        picture = self._resized(picture)
         first = (self.resize_px - self.crop_px) // 2
         picture = picture[:, :, first : first + self.crop_px, first : first + self.crop_px]
-        mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, device=picture.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return (picture / 255 - mean) / std
 
     def _resized(self, picture: Tensor) -> Tensor:
