@@ -7,7 +7,7 @@ import pytest
 
 from patchloom.errors import GeometryError
 from patchloom.fields.field import ArrayField, Cropped, Field
-from patchloom.fields.views import Channels, Scaled
+from patchloom.fields.views import Added, Channels, Scaled
 from patchloom.geometry import Box
 from patchloom.testing.fields import FieldLaws
 
@@ -35,6 +35,11 @@ class TestScaled(FieldLaws):
         return Scaled(SOURCE, 0.3)
 
 
+class TestAdded(FieldLaws):
+    def field(self) -> Field:
+        return Added(SOURCE, Scaled(SOURCE, 0.3))
+
+
 def test_a_crop_is_moved_to_the_corner() -> None:
     np.testing.assert_array_equal(Cropped(SOURCE, Box(3, 4, 20, 25)).read(Box(1, 2, 5, 6)), ARRAY[:, 4:9, 6:12])
 
@@ -46,6 +51,14 @@ def test_the_first_channels() -> None:
 def test_scaling_rounds_once_to_float32() -> None:
     expected = ARRAY.astype(np.float32) * np.float32(20)
     np.testing.assert_array_equal(Scaled(SOURCE, 20).read(Box(0, 0, 30, 40)), expected)
+
+
+def test_a_sum_is_of_fields_of_one_extent() -> None:
+    np.testing.assert_allclose(
+        Added(SOURCE, Scaled(SOURCE, 2)).read(Box(1, 2, 5, 6)), 3 * ARRAY[:, 1:6, 2:8], rtol=1e-6
+    )
+    with pytest.raises(GeometryError, match="only fields of one extent can be added"):
+        Added(SOURCE, Channels(SOURCE, 2))
 
 
 def test_what_is_not_there_is_refused() -> None:

@@ -26,6 +26,13 @@ from patchloom.cli.progress import progress
     help="Which images to vary; test is refused.",
 )
 @click.option("--labelled", is_flag=True, help="Leave out images without a label.")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Below 1 begin at the original, noised, and take this share of the steps, the last ones; 1 is noise alone.",
+)
 @options.seed
 @options.steps
 @options.sampler
@@ -41,6 +48,7 @@ def vary(
     pipeline: str,
     split: Literal["train", "val", "test"],
     labelled: bool,
+    strength: float,
     seed: int,
     steps: int | None,
     sampler: str | None,
@@ -49,7 +57,7 @@ def vary(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Make variations of labelled images, each from its own embeddings.
+    """Make variations of labelled images, each from its own embeddings, and with --strength from its own pixels.
 
     DATASET is a dataset of `patchloom prepare`, whose plots are varied, or a CSV table with columns file, group, split
     and label. Writes lossless pictures and variations.csv, a table of the same columns that also says source, seed and
@@ -63,7 +71,7 @@ def vary(
 
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    settings = Settings(seed, sampler, steps, guidance)
+    settings = Settings(seed, sampler, steps, guidance, strength=strength)
     with progress() as bar:
         made = make(loaded, dataset, count, output, settings, split=split, labelled=labelled, progress=bar("vary"))
     skipped = [asdict(each) for each in made.skipped]

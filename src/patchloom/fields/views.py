@@ -1,4 +1,4 @@
-"""Fields that look at another field: some of its channels, or its values times a number, itself again and again."""
+"""Fields that look at other fields: some channels of one, its values times a number, itself again and again; a sum."""
 
 from __future__ import annotations
 
@@ -50,6 +50,28 @@ class Scaled:
     def read(self, box: Box) -> NDArray[np.float32]:
         """The source's answer times the factor, rounded once."""
         return self.source.read(box).astype(np.float32, copy=False) * np.float32(self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The sum of two fields of one extent, as float32: an image under noise."""
+
+    first: Field
+    second: Field
+
+    def __post_init__(self) -> None:
+        one, two = replace(self.first.frame, dtype="float32"), replace(self.second.frame, dtype="float32")
+        if one != two:
+            raise GeometryError(f"only fields of one extent can be added, not {one} and {two}")
+
+    @property
+    def frame(self) -> Frame:
+        """The frame of both, float32."""
+        return replace(self.first.frame, dtype="float32")
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """Both answers, added."""
+        return np.asarray(self.first.read(box) + self.second.read(box), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from patchloom.fields.field import Field
 from patchloom.fields.weave import Crew
 from patchloom.geometry import Box, Lattice, Window
 from patchloom.loom.blended import BlendedDecode
-from patchloom.loom.decode import Near, Tiling, decode_field, is_local, latents_under, tiles
+from patchloom.loom.decode import BATCH, Near, Tiling, decode_field, is_local, latents_under, tiles
 from patchloom.loom.frozen import freeze, reach_of, sampled
 from patchloom.loom.memory import Sparing
 from patchloom.loom.plan import average
@@ -63,13 +63,19 @@ def needed(pipeline: Pipeline, settings: Settings, shape: tuple[int, int], pixel
 
 
 def decoded(
-    pipeline: Pipeline, run: Run[Any], latents: Field, settings: Settings, crew: Crew, part: Box | None = None
+    pipeline: Pipeline,
+    run: Run[Any],
+    latents: Field,
+    settings: Settings,
+    crew: Crew,
+    part: Box | None = None,
+    batch: int = BATCH,
 ) -> Field:
     """The pixels of the finished latents of a run, decoded when they are read.
 
     Norms that are measured on the canvas are known in this process alone, so nobody else of the crew decodes then. An
     edit measures the image that it keeps, which so keeps its tint. With `part`, what `needed` said of a box of pixels,
-    that box alone is right, and a decoder of bounded reach is shown nothing else.
+    that box alone is right, and a decoder of bounded reach is shown nothing else. `batch` are tiles at once.
     """
     decoder, size = pipeline.autoencoder, pipeline.pixel_size
     if settings.recipe == "official" and isinstance(decoder, FirstStage):
@@ -81,6 +87,7 @@ def decoded(
     return decode_field(
         Near(latents, part, run.period) if part is not None and bounded else latents,
         measured,
+        batch=batch,
         device=pipeline.device,
         pixel_size=size,
         crew=own,

@@ -13,7 +13,7 @@ from patchloom.diffusion.official import start_deviation
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
-from patchloom.fields.views import Scaled
+from patchloom.fields.views import Added, Scaled
 from patchloom.fields.weave import Crew
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
@@ -60,8 +60,14 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
 
 
-def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: Settings) -> Run[Any]:
-    """The same for a scene that is known to fit the pipeline, over a canvas of latents."""
+def run_of(
+    pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: Settings, image: Field | None = None
+) -> Run[Any]:
+    """The same for a scene that is known to fit the pipeline, over a canvas of latents.
+
+    `image` are the latents that a strength below 1 begins at, noised to where its steps begin: SDEdit, Meng et al.
+    (2022). Raises InputError where it is asked for and there are none.
+    """
     chosen = sized(pipeline, settings, (latents.height, latents.width))
     official = chosen.recipe == "official"
     flat = None if official else pipeline.background()
@@ -77,9 +83,19 @@ def run_of(pipeline: Pipeline, scene: CellScene[Any], latents: Frame, settings: 
         background=None if flat is None else Background(flat, scene.covers),
         evaluations=evaluations_of(pipeline, chosen),
     )
+    if chosen.strength < 1:
+        return replace(run, start=_noised(run, image))
     if not official:
         return run
     return replace(run, start=Scaled(run.noise(run.seed, 0, latents), start_deviation(run.stages[0].sigma)))
+
+
+def _noised(run: Run[Any], image: Field | None) -> Field:
+    """An image at the level of the run's first stage."""
+    if image is None:
+        raise InputError("a strength below 1 begins at an image, and here is none: `patchloom vary` has originals")
+    noise = run.noise(run.seed, 0, replace(run.latents, dtype="float32"))
+    return Added(image, Scaled(noise, run.stages[0].sigma))
 
 
 def generate(

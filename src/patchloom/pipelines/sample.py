@@ -32,8 +32,11 @@ def sample(
 ) -> UInt8:
     """One patch (n, 3, patch_px, patch_px) for each of n embeddings (n, dim), told to the whole patch.
 
-    Patch k starts from noise of its own place, or all from one noise with `same_noise`.
+    Patch k starts from noise of its own place, or all from one noise with `same_noise`. Raises InputError for a
+    strength below 1, for which there is no image.
     """
+    if settings.strength < 1:
+        raise InputError("a strength below 1 begins at an image, and an embedding is none; leave it out")
     record = pipeline.record
     side = record.patch_px // record.factor
     denoiser, stages = denoiser_of(pipeline, settings), stages_of(pipeline, settings)

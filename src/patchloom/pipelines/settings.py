@@ -49,6 +49,7 @@ class Settings:
     recipe: Literal["official"] | None = None
     wrap: Literal["x", "y", "both"] | None = None  # which edges are joined: left and right, upper and lower
     norms: Norms | None = None  # what a foreign decoder's norms measure; None for decoders without any
+    strength: float = 1.0  # share of the steps that are taken, the last ones; below 1 they begin at an image
 
     @property
     def joined(self) -> Wrap:
@@ -59,8 +60,10 @@ class Settings:
 def settled(pipeline: Pipeline, settings: Settings) -> Settings:
     """The settings with the pipeline's defaults in the places left open.
 
-    Raises InputError for what does not go with the recipe that is asked for.
+    Raises InputError for what does not go with the recipe that is asked for, and for a strength that is no share.
     """
+    if not 0 < settings.strength <= 1:
+        raise InputError(f"strength is a share of the steps, above 0 and at most 1, not {settings.strength}")
     if settings.recipe == "official":
         settings = _officially(settings)
     own, plan = pipeline.record.defaults, settings.plan or "halo"
@@ -132,6 +135,8 @@ def _officially(settings: Settings) -> Settings:
         raise InputError("the official recipe makes images with edges; leave out --wrap, or leave the recipe out")
     if settings.norms is not None:
         raise InputError("the official recipe decodes each patch by itself; leave out --norms, or the recipe")
+    if settings.strength != 1:
+        raise InputError("the official recipe makes images from noise alone; leave out --strength, or the recipe")
     guidance = SCALE if settings.guidance is None else settings.guidance
     return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
 
@@ -184,7 +189,8 @@ def _plain_stages(pipeline: Pipeline, chosen: Settings) -> list[Stage]:
         return official_stages(pipeline.denoiser.parametrisation.label, steps)
     if name not in SAMPLERS:
         raise InputError(f"there is no sampler `{name}`; there are {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](_levels(pipeline, steps))
+    taken = max(round(chosen.strength * steps), 1)
+    return SAMPLERS[name](_levels(pipeline, steps)[-taken:])
 
 
 def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:

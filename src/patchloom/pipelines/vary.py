@@ -1,4 +1,8 @@
-"""Variations of labelled images: each made anew from its own embeddings, its label kept, its origin written down."""
+"""Variations of labelled images: each made anew from its own embeddings, its label kept, its origin written down.
+
+With a strength below 1 a variation begins at the original, noised part of the way (SDEdit: Meng et al., ICLR 2022), so
+it keeps the layout that is larger than the noise: the less the strength, the nearer the original, and the fewer steps.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +14,33 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from patchloom.encoders.slide import embed_slide
 from patchloom.errors import InputError, MismatchError, MissingError
+from patchloom.fields.field import ArrayField, Cropped
 from patchloom.geometry import Frame
+from patchloom.loom.decode import BATCH
 from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas
-from patchloom.pipelines.conditioning import CellScene
-from patchloom.pipelines.decoding import decoded
-from patchloom.pipelines.generate import canvas, run_of
+from patchloom.pipelines.conditioning import ByCells, CellScene
+from patchloom.pipelines.decoding import decoded, tiles_of
+from patchloom.pipelines.generate import run_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.reference import is_same
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
+from patchloom.rasters.opening import open_raster
+from patchloom.rasters.rescaled import Rescaled
 from patchloom.training.dataset import NAME as DATASET
 from patchloom.training.dataset import Dataset, Plot, Split, check_splits, open_dataset
 from patchloom.training.manifest import Entry, read_manifest
 
 TABLE = "variations.csv"
+_MARGIN = 4
 _SIDE_BYTES = 8  # of the hash that is a seed
 
 
@@ -65,8 +78,28 @@ class Varied:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the pipeline sees of a real image: what its embeddings say of every place, and its latents."""
+
+    scene: CellScene[Any]
+    frame: Frame  # in latents, with the margin
+    margin: int  # latents around the image
+    image: ArrayField | None  # None where variations begin at noise alone
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """The embeddings over and around an image, in its pixels."""
+
+    embeddings: NDArray[np.floating[Any]]  # (rows, cols, dim)
+    valid: NDArray[np.bool_]
+    origin_px: tuple[float, float]  # y, x of the centre of the first cell
+    stride_px: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Original:
-    """A real image and what its embeddings say of every place in it."""
+    """A real image; `seen` opens it, with its pixels where it is told so."""
 
     name: str  # of its files
     source: str
@@ -74,7 +107,7 @@ class _Original:
     split: Split
     licence: str
     label: str
-    scene: Callable[[], tuple[CellScene[Any], Frame]]  # computed when it is needed
+    seen: Callable[[bool], _Seen]
 
 
 def vary(
@@ -92,13 +125,14 @@ def vary(
 
     Lossless pictures go to `out/images`, `out/variations.csv` says where each comes from. What an earlier call
     finished is kept. `labelled` leaves out images without a label. An image that cannot be embedded is skipped and
-    named. Raises InputError for the test split or where nothing is left, MismatchError where groups leak from the
-    test split, the dataset is another encoder's, or `out` holds variations made in another way.
+    named. Raises InputError for the test split, for settings that are none, or where nothing is left; MismatchError
+    where groups leak from the test split, the dataset is another encoder's, or `out` holds variations made otherwise.
     """
     if split == "test":
         raise InputError("test images are never varied: what is trained on their variations has seen the test")
     if count < 1:
         raise InputError(f"each image is varied at least once, not {count} times")
+    settings = settled(pipeline, settings or Settings())
     chosen = [one for one in _originals(pipeline, originals, split) if one.label or not labelled]
     if not chosen:
         raise InputError(f"`{originals}` holds no {'labelled ' if labelled else ''}image of split `{split}`")
@@ -108,7 +142,7 @@ def vary(
     for done, original in enumerate(chosen):
         progress(done, len(chosen))
         try:
-            made += _variations(pipeline, original, count, out, settings or Settings())
+            made += _variations(pipeline, original, count, out, settings)
         except MismatchError:
             raise
         except (InputError, MissingError) as error:
@@ -148,24 +182,18 @@ def _check_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
 
 
 def _of_plot(pipeline: Pipeline, dataset: Dataset, plot: Plot) -> _Original:
-    def scene() -> tuple[CellScene[Any], Frame]:
+    def seen(with_pixels: bool) -> _Seen:
         cells, valid, origin = dataset.tensors(plot, ["cells.0", "valid.0", "origin.0"])
-        factor = pipeline.record.factor
-        step = dataset.record.stride_px / factor
-        y, x = (float(place) / factor for place in origin)
-        latents = _latents(pipeline, plot.box[2:])
-        return pipeline.conditioning.over(cells.numpy(), valid.numpy(), (y, x), (step, step)), latents
+        pixels = dataset.tensors(plot, ["pixels"])[0].permute(2, 0, 1).numpy() if with_pixels else None
+        place = float(origin[0]), float(origin[1])
+        lattice = _Cells(cells.numpy(), valid.numpy(), place, dataset.record.stride_px)
+        return _seen(pipeline, lattice, plot.box[2:], pixels)
 
-    return _Original(plot.name, plot.source, plot.group, plot.split, plot.licence, plot.label, scene)
-
-
-def _latents(pipeline: Pipeline, size_px: tuple[int, ...]) -> Frame:
-    height, width = (side // pipeline.record.factor for side in size_px)
-    return Frame(height, width, pipeline.record.channels, "float32")
+    return _Original(plot.name, plot.source, plot.group, plot.split, plot.licence, plot.label, seen)
 
 
 def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
-    def scene() -> tuple[CellScene[Any], Frame]:
+    def seen(with_pixels: bool) -> _Seen:
         condition = pipeline.record.condition
         grid = embed_slide(
             entry.path,
@@ -175,22 +203,52 @@ def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
             cell_px=condition.cell_px,
             stride_px=min(condition.strides_px),
         )
-        return pipeline.conditioning.scene(grid), canvas(pipeline, grid)
+        lattice = _Cells(grid.embeddings, grid.valid, (grid.cell_px / 2, grid.cell_px / 2), grid.stride_px)
+        return _seen(pipeline, lattice, grid.canvas, _pixels(pipeline, entry) if with_pixels else None)
 
-    return _Original(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, scene)
+    return _Original(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, seen)
+
+
+def _pixels(pipeline: Pipeline, entry: Entry) -> NDArray[np.uint8]:
+    with open_raster(entry.path, entry.pixel_size) as raster:
+        slide = Rescaled(raster, pipeline.pixel_size)
+        return slide.read(slide.frame.box)
+
+
+def _seen(pipeline: Pipeline, cells: _Cells, size_px: tuple[int, ...], pixels: NDArray[np.uint8] | None) -> _Seen:
+    factor, margin = pipeline.record.factor, margin_of(pipeline)
+    y, x = (place / factor + margin for place in cells.origin_px)
+    step = cells.stride_px / factor
+    scene = pipeline.conditioning.over(cells.embeddings, cells.valid, (y, x), (step, step))
+    height, width = (side // factor for side in size_px)
+    frame = Frame(height + 2 * margin, width + 2 * margin, pipeline.record.channels, "float32")
+    if pixels is None:
+        return _Seen(scene, frame, margin, None)
+    whole, around = pixels[:, : height * factor, : width * factor], (margin * factor, margin * factor)
+    mirrored = np.pad(whole, ((0, 0), around, around), mode="symmetric")
+    return _Seen(scene, frame, margin, ArrayField(latents_of(pipeline, ArrayField(mirrored))))
+
+
+def margin_of(pipeline: Pipeline) -> int:
+    """Latents around an image that are made with it and cut off.
+
+    Convolutions put zeros around what they see, so the outermost latents of a picture are unlike all others, and pixels
+    decoded beside them are dotted. Denoisers that are told tokens know windows of one size, and are given no more.
+    """
+    return _MARGIN if isinstance(pipeline.conditioning, ByCells) else 0
 
 
 def _variations(
     pipeline: Pipeline, original: _Original, count: int, out: Path, settings: Settings
 ) -> Iterator[Variation]:
-    scene: tuple[CellScene[Any], Frame] | None = None
+    seen: _Seen | None = None
     for number in range(count):
         file = f"images/{original.name}-{number:03d}.png"
-        seeded = settled(pipeline, replace(settings, seed=seed_of(settings.seed, original.name, number)))
+        seeded = replace(settings, seed=seed_of(settings.seed, original.name, number))
         block = _block(pipeline, original, seeded)
         if not _is_there(out / file, block):
-            scene = scene or original.scene()
-            _make(pipeline, scene, out / file, seeded, block)
+            seen = seen or original.seen(settings.strength < 1)
+            _make(pipeline, seen, out / file, seeded, block)
         yield Variation(
             file,
             original.group,
@@ -217,6 +275,7 @@ def _block(pipeline: Pipeline, original: _Original, settings: Settings) -> dict[
         "variation_of": {"source": original.source, "name": original.name, "group": original.group},
         "label": original.label,
         "settings": asdict(settings),
+        "margin": margin_of(pipeline),
         "device": pipeline.device.type,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
     }
@@ -242,15 +301,15 @@ def _as_read(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _make(
-    pipeline: Pipeline, scene: tuple[CellScene[Any], Frame], path: Path, settings: Settings, block: dict[str, Any]
-) -> None:
-    run = run_of(pipeline, *scene, settings)
+def _make(pipeline: Pipeline, seen: _Seen, path: Path, settings: Settings, block: dict[str, Any]) -> None:
+    run = run_of(pipeline, seen.scene, seen.frame, settings, seen.image)
     windows = max(len(lattice) for lattice in run.lattices)
     # Batches have one size and are filled up: a picture of one window would pay for a whole batch of them.
     latents = weave_canvas(replace(run, batch=min(run.batch, windows)))
-    pixels = decoded(pipeline, run, latents, settings, Sparing())
-    write_image(pixels, path, provenance=block)
+    tiles = min(len(tiles_of(pipeline, settings, run.shape)), BATCH)
+    pixels = decoded(pipeline, run, latents, settings, Sparing(), batch=tiles)
+    inside = run.latents.box.grown(-seen.margin).times(pipeline.record.factor)
+    write_image(Cropped(pixels, inside), path, provenance=block)
 
 
 def _write_table(rows: list[Variation], path: Path) -> None:
