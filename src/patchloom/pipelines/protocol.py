@@ -20,27 +20,22 @@ from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.lpips import Lpips
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.evaluation.comparison import Effort
-from patchloom.evaluation.html import Beside, shrunk, write_page
+from patchloom.evaluation.html import write_page
 from patchloom.evaluation.report import Report, report, table, write_report
-from patchloom.fields.field import Cropped
-from patchloom.geometry import Box
 from patchloom.pipelines import held_out
 from patchloom.pipelines.composed import compose
 from patchloom.pipelines.evaluate import Bars, others, silent
 from patchloom.pipelines.figures import figures_of
-from patchloom.pipelines.held_out import LARGE, HeldOut, Making, Size, hold_out, turn
+from patchloom.pipelines.held_out import HeldOut, Making, Size, hold_out, turn
 from patchloom.pipelines.measuring import Measuring
+from patchloom.pipelines.page import pictures
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.sides import Cut, Pictures, open_side
-from patchloom.rasters.opening import open_raster
-from patchloom.rasters.rescaled import Rescaled
 from patchloom.training.dataset import Plot, check_splits, open_dataset
 from patchloom.training.manifest import Entry, read_manifest
 
 REPORT, PAGE, TABLE, CLAIM = "report.json", "report.html", "report.txt", "evaluation.json"
-SHOWN_PX = 768
-_SHEET = 6  # patches of a slide that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ def evaluate_pipeline(
     notes = [*_notes(pipeline, slides, broken, seen), *_judges(making.encoder, own)]
     found = report(f"{pipeline.record.name} on {test.name}", made, notes)
     write_report(found, folder / REPORT)
-    write_page(found, folder / PAGE, list(_pictures(pipeline, slides, entries, folder)))
+    write_page(found, folder / PAGE, pictures(measuring, slides, entries))
     (folder / TABLE).write_text(table(found), encoding="utf-8")
     return Evaluation(found, tuple(slides), tuple(broken))
 
@@ -204,29 +199,3 @@ def _judges(own: Encoder, others: Sequence[Encoder]) -> Iterator[str]:
         yield f"{', '.join(same)} has the weights of {own.spec.name} at another size: no independent judge either"
     elif not others:
         yield "no other network was named"
-
-
-def _pictures(
-    pipeline: Pipeline, slides: Sequence[HeldOut], entries: Sequence[Entry], folder: Path
-) -> Iterator[Beside]:
-    for slide, entry in zip(slides, entries, strict=True):
-        place = folder / "slides" / entry.key
-        made = held_out.made_of(place)
-        with open_raster(entry.path, entry.pixel_size) as raster:
-            region = Cropped(Rescaled(raster, pipeline.pixel_size), slide.box)
-            if held_out.is_large(slide, pipeline.record.patch_px):
-                with open_raster(place / LARGE) as large:
-                    whole, own = region.read(region.frame.box), large.read(large.frame.box)
-                pair = ("real", shrunk(whole, SHOWN_PX)), ("made from its embeddings", shrunk(own, SHOWN_PX))
-                yield Beside(slide.title, pair)
-            if "patches" in made:
-                some = slide.half("A")[:_SHEET]
-                side = pipeline.record.patch_px
-                real = [region.read(Box(one.y, one.x, side, side)) for one in some]
-                yield Beside(
-                    f"{slide.title}, patches",
-                    (
-                        ("real", np.concatenate(real, axis=2)),
-                        ("made", np.concatenate(made["patches"][:_SHEET], axis=2)),
-                    ),
-                )
