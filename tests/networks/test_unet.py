@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.parametrisation import Parametrisation
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.networks.files import load_denoiser, save_denoiser
 from patchloom.networks.layers import NoiseEmbedding, PixelNorm
-from patchloom.networks.unet import UNet, UNetShape
+from patchloom.networks.unet import UNet, UNetShape, filled
 
 SHAPE = UNetShape(channels=2, embedding=3, widths=(8, 12), blocks=(1, 1), condition=8)
 
@@ -178,3 +180,27 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path.write_text(text.replace('"condition"', '"conditions"'))
     with pytest.raises(FormatError, match="did you mean `condition`"):
         load_denoiser(tmp_path)
+
+
+DEEP = UNetShape(channels=2, embedding=3, widths=(8, 12, 16), blocks=(1, 1, 1), condition=8)
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(1, 13), width=st.integers(1, 13))
+def test_a_window_of_any_sides_is_answered_as_mirrored_up_to_multiples(height: int, width: int) -> None:
+    network, condition = network_of(DEEP), condition_of()
+    x = x_of(13)[..., :height, :width].contiguous()
+    whole = filled(x, 4)
+    assert whole.shape[-2] % 4 == whole.shape[-1] % 4 == 0
+    assert max(whole.shape[-2] - height, whole.shape[-1] - width) < 4
+    answer = network(x, LABEL, condition)
+    assert answer.shape == x.shape
+    assert torch.equal(answer, network(whole, LABEL, condition)[..., :height, :width])
+
+
+def test_filling_up_mirrors_the_last_rows_and_columns() -> None:
+    x = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert filled(x, 4)[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [0, 1, 2, 2]]
+    assert filled(x[..., :1], 4)[0, 0].tolist() == [[0] * 4, [3] * 4, [3] * 4, [0] * 4]
+    multiple = x_of(16)
+    assert filled(multiple, 4) is multiple

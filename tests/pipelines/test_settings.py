@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchloom.geometry import Lattice
+from patchloom.geometry import Box, Lattice, PixelSize
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import BATCH_LATENTS, Settings, lattices_of, settled, sized
 
@@ -30,6 +33,24 @@ def test_a_canvas_that_fits_is_one_window_without_neighbours(wide: Pipeline) -> 
     chosen = sized(wide, Settings(), (256, 128))
     assert [len(lattice) for lattice in lattices_of(wide, chosen, (256, 128))] == [1] * 4
     assert chosen.batch == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(height=st.integers(1, 256), width=st.integers(1, 256))
+def test_no_side_is_too_odd_for_one_window(wide: Pipeline, height: int, width: int) -> None:
+    for lattice in lattices_of(wide, sized(wide, Settings(), (height, width)), (height, width)):
+        assert [window.core for window in lattice] == [Box(0, 0, height, width)]
+
+
+@pytest.mark.parametrize("sides", [(64, 72), (72, 120)])
+def test_images_of_odd_sides_are_made(wide: Pipeline, sides: tuple[int, int]) -> None:
+    dim = wide.record.encoder.dim
+    cells = np.random.default_rng(0).standard_normal((1, 1, dim)).astype(np.float32)
+    one = EmbeddingGrid(cells, np.ones((1, 1), bool), 64, 32, (0, 0), sides, PixelSize(5e-7), wide.record.encoder)
+    whole = generate(wide, one, order="canvas").pixels
+    assert whole.frame.box == Box(0, 0, *sides)
+    part = generate(wide, one, only=Box(8, 16, 40, 56)).pixels
+    np.testing.assert_array_equal(part.read(part.frame.box), whole.read(Box(8, 16, 40, 56)))
 
 
 @settings(max_examples=25, deadline=None)

@@ -34,12 +34,16 @@ class UNetShape:
 
     @property
     def multiple(self) -> int:
-        """Windows must have sides that are multiples of this."""
+        """Windows whose sides are no multiples of this are filled up to them, which costs what larger windows do."""
         return int(2 ** (len(self.widths) - 1))
 
 
 class UNet(nn.Module):
-    """`network(x, label, condition)`: x (b, channels, h, w), label (b,), sides multiples of `shape.multiple`."""
+    """`network(x, label, condition)`: x (b, channels, h, w) of any sides, label (b,).
+
+    Where a side is no multiple of `shape.multiple` the last rows or columns are mirrored for the network, and what it
+    says about those is cut off: measured, the answer beside them is then that beside an ordinary edge.
+    """
 
     def __init__(self, shape: UNetShape) -> None:
         super().__init__()
@@ -62,6 +66,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, condition: GridCondition) -> Tensor:
         """F (b, channels, h, w), in x's dtype."""
+        height, width = x.shape[-2:]
+        x = filled(x, self.shape.multiple)
         fields = self._fields(x, label, condition)
         x = self.enter(x.contiguous(memory_format=torch.channels_last))
         skips: list[Tensor] = []
@@ -73,7 +79,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.grow[level](x), 2).contiguous(memory_format=torch.channels_last)
             x = self.up[level](torch.cat([x, skips[level]], dim=1), fields[level])
-        return self.leave(x)  # type: ignore[no-any-return]
+        return self.leave(x)[..., :height, :width]  # type: ignore[no-any-return]
 
     def _fields(self, x: Tensor, label: Tensor, condition: GridCondition) -> list[Tensor]:
         """The activated condition at each level: what the grid says there, and the noise level."""
@@ -113,6 +119,17 @@ class CellField(nn.Module):
         rows, cols = condition.weights(height, width, stride)
         across = torch.einsum("bwc,brcd->brwd", cols.to(cells.dtype), cells)
         return torch.einsum("bhr,brwd->bhwd", rows.to(cells.dtype), across).permute(0, 3, 1, 2)
+
+
+def filled(x: Tensor, multiple: int) -> Tensor:
+    """x (..., h, w), its last rows and columns mirrored until both sides are multiples; x itself where they are."""
+    for axis in (-2, -1):
+        length = x.shape[axis]
+        missing = -length % multiple
+        if missing:
+            place = torch.arange(length + missing, device=x.device) % (2 * length)
+            x = x.index_select(axis, torch.minimum(place, 2 * length - 1 - place))
+    return x
 
 
 class _Level(nn.Module):

@@ -19,6 +19,7 @@ from patchloom.geometry import Lattice
 from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Kind, Plan
 from patchloom.loom.ring import Wrap
+from patchloom.networks.unet import UNet
 from patchloom.pipelines.conditioning import ByCellTokens
 from patchloom.pipelines.pipeline import Pipeline
 
@@ -197,7 +198,7 @@ def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
     """The plan of the settings, the pipeline's own where they leave it open."""
     chosen = settled(pipeline, settings)
     window = chosen.window or pipeline.record.defaults.window
-    multiple = pipeline.network.shape.multiple
+    multiple = 1 if isinstance(pipeline.network, UNet) else pipeline.network.shape.multiple  # ours fills windows up
     if isinstance(pipeline.conditioning, ByCellTokens):
         _check_windows(pipeline, chosen, window)
     return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync, wrap=chosen.joined)
