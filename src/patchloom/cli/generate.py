@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # torch
     show_default=True,
     help="With guidance: ask the network without its condition at every N-th step alone, and guide alike in between.",
 )
+@options.similarity_guidance
 @click.option(
     "--plan",
     type=click.Choice(["halo", "shift", "average"]),
@@ -101,6 +102,7 @@ def generate(
     sampler: str | None,
     guidance: float | None,
     null_every: int,
+    similarity: float,
     plan: Literal["halo", "shift", "average"] | None,
     recipe: Literal["official"] | None,
     window: int | None,
@@ -137,7 +139,7 @@ def generate(
     started = time.monotonic()
     _check_sources(grid_path, reference, region, keep)
     loaded = _load(pipeline, device, dtype)
-    how = Settings(seed, sampler, steps, guidance, null_every=null_every, recipe=recipe)
+    how = Settings(seed, sampler, steps, guidance, null_every=null_every, similarity=similarity, recipe=recipe)
     settings = replace(how, plan=plan, window=window, core=core, sync=sync, batch=batch, wrap=wrap, norms=norms)
     if norms is not None and settled(loaded, settings).norms is None:
         note(("--norms has no effect: this pipeline's decoder has no norms over the plane",))

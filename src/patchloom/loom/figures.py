@@ -31,6 +31,11 @@ def one_evaluation(sigma: float) -> int:
     return 1
 
 
+def no_gradient(sigma: float) -> int:
+    """How many gradients guidance climbs in a window at a noise level, where it climbs none."""
+    return 0
+
+
 def guided_evaluations(scale: float, interval: Interval | None = None) -> Callable[[float], int]:
     """What a window costs at a noise level under `guidance.guided`: 2 inside the interval, 1 outside and at scale 1."""
 

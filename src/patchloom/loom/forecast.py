@@ -59,7 +59,8 @@ def forecast(
         asked = [window for window in windows if not work.idle(window)]
         if not asked:
             continue
-        kind = (asked[0].box.shape, work.planes, *(run.evaluations(stage.sigma) for stage in stages))
+        costs = [(run.evaluations(stage.sigma), run.gradients(stage.sigma)) for stage in stages]
+        kind = (asked[0].box.shape, work.planes, *costs)
         if kind not in seconds:
             shape = (run.batch, work.planes * run.latents.channels, *asked[0].box.shape)
             seconds[kind] = _seconds(crew, key, work, asked[:1] * run.batch, shape, clock)

@@ -21,7 +21,7 @@ from patchloom.fields.views import Scaled
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import Box, Frame, Lattice, Period
 from patchloom.loom.denoise import Background, Denoise, NoiseOf, is_idle
-from patchloom.loom.figures import Figures, cone, count, one_evaluation
+from patchloom.loom.figures import Figures, cone, count, no_gradient, one_evaluation
 from patchloom.loom.keep import Kept, Noised
 from patchloom.loom.plan import Plan
 from patchloom.loom.ring import periods
@@ -49,6 +49,7 @@ class Run(Generic[C]):
     dtype: torch.dtype = torch.float32
     background: Background | None = None
     evaluations: Callable[[float], int] = one_evaluation  # that the denoiser makes for a window at a noise level
+    gradients: Callable[[float], int] = no_gradient  # that its guidance climbs there, which takes time too
     start: Field | None = None  # an image at the noise level of the first stage; pure noise where there is none
     kept: Kept | None = None  # an earlier canvas of which a region alone is made anew
     noise: NoiseOf = Noise  # by place; others where recorded draws are to be repeated

@@ -29,6 +29,7 @@ from patchloom.pipelines.decoding import decoded, needed, tiling_of
 from patchloom.pipelines.edit import Edit
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, sized, stages_of
+from patchloom.pipelines.similarity_guidance import towards
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.tiles import Compression
 from patchloom.rasters.georeference import GeoReference
@@ -56,7 +57,7 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
     frame, factor = canvas(pipeline, grid), pipeline.record.factor
-    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, settings)
+    run = towards(run_of(pipeline, pipeline.conditioning.scene(grid), frame, settings), pipeline, grid, settings)
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
 
 

@@ -42,6 +42,9 @@ class Settings:
     guidance: float | None = None  # 1 is off
     guidance_interval: tuple[float, float] | None = None
     null_every: int = 1  # steps from one at which the network is asked without its condition to the next
+    similarity: float = 0.0  # strength of similarity guidance in large images; 0 is off, see `guidance_similarity.Pull`
+    similarity_interval: tuple[float, float] | None = None  # noise levels at which it acts; None is Pull's own
+    similarity_steps: int = 2  # at each of them
     plan: Kind | None = None
     window: int | None = None  # latents
     core: int | None = None  # latents; the stride of `average`
