@@ -3,14 +3,18 @@
     python benchmarks/vary_sets.py --he ../shared/data/he --out work/labelled
     python benchmarks/vary_classifier.py work/labelled/brca_m2c.csv --pipeline he-foundation --out work/varied/brca
     python benchmarks/vary_classifier.py ... --fraction 0.1 --classifier linear --minutes 8
+    python benchmarks/vary_classifier.py ... --judge val --seeds 1 --strength 0.5 --copies 2
 
 For each share of the training images and each seed some images are drawn, each label by its share, and varied by
 `patchloom vary`; the classifiers see the drawn images (`real`), their variations (`synthetic`), or `both`, and are
-judged on all test images, which are never varied. `linear` is a logistic regression on a frozen encoder, its penalty
-chosen on held-out groups of what it is trained on; `network` is a small convolutional network, trained through for so
-many steps whatever the set, from the weights of `--network` or from none. Differences from `real` are paired; their
-intervals draw seeds and test groups again. The same command goes on where it was; with `--minutes` it stops in time,
-with exit status 3.
+judged on all test images, which are never varied; with `--judge val` on the validation images, for choosing strength,
+copies and weight. `linear` is a logistic regression on a frozen encoder, its penalty chosen on held-out groups of the
+real images that it is trained on (of the variations, where it sees nothing else); `network` is a small convolutional
+network, trained through for so many steps whatever the set, from the weights of `--network` or from none, on pictures
+laid down in random ways. `views` is what the probe makes of the drawn images and their seven other ways to be laid
+down: what variations must beat. Of `both` and `views` the added pictures together count as much as `--weight` says.
+Differences are paired; their intervals draw seeds and test groups again. The same command goes on where it was; with
+`--minutes` it stops in time, with exit status 3.
 """
 
 from __future__ import annotations
@@ -21,21 +25,24 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
-from vary_networks import network_guesses
+from vary_networks import Pool, network_guesses
+from vary_summary import Piece, summary
 
 from patchloom.encoders.embed import encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.errors import InputError
-from patchloom.evaluation.intervals import centred, resampled_counts
 from patchloom.evaluation.matrices import Rows
 from patchloom.evaluation.probe import chosen_strength, linear_scores
 from patchloom.evaluation.probe_labelled import Labelled, open_labelled
@@ -43,11 +50,10 @@ from patchloom.machine import choose_device, choose_dtype
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.vary import vary
-from patchloom.training.manifest import read_manifest
+from patchloom.training.manifest import Entry, read_manifest
+from patchloom.training.views import VIEWS, lay
 
-ARMS = ("real", "synthetic", "both")
-CLASSIFIERS = ("linear", "network")
-REPEATS = 1000
+ARMS = {"linear": ("real", "views", "synthetic", "both"), "network": ("real", "synthetic", "both")}
 UInt8 = NDArray[np.uint8]
 
 
@@ -56,34 +62,42 @@ class OutOfTimeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One draw of training images, judged by one classifier: what `pieces/NAME.json` holds."""
+class Recipe:
+    """What is varied how, and how it is learnt from."""
 
-    fraction: float
-    seed: int
-    classifier: str
-    encoder: str  # what `linear` looks through, or `network` starts from
-    real: int  # images drawn
-    synthetic: int
-    right: dict[str, list[int]]  # by arm: 1 where the test image was told rightly
-    train: tuple[str, ...]  # files of the drawn images
+    pipeline: str
+    copies: int = 4  # variations of each image
+    strength: float = 1.0
+    weight: float = 0.5  # of all added pictures together, of the whole
+    encoder: str = "efficientnet-lite0-128"  # that the linear probe looks through
+    network: Path | None = None  # that the network starts from
+    steps: int = 300  # of the network
+
+    def told(self, arm: str, classifier: str) -> dict[str, Any]:
+        """What of it decides an arm of a classifier."""
+        linear = classifier == "linear"
+        said: dict[str, Any] = {"through": self.encoder} if linear else {"from": str(self.network), "steps": self.steps}
+        if arm in ("views", "both"):
+            said["weight"] = self.weight
+        if arm in ("synthetic", "both"):
+            said |= {"pipeline": self.pipeline, "copies": self.copies, "strength": self.strength}
+        return said
 
 
 @dataclass
 class Bench:
-    """A labelled table, a pipeline, and a folder where everything that was computed lies."""
+    """A labelled table, a recipe, and a folder where everything that was computed lies."""
 
     table: Path
-    pipeline: str
     out: Path
-    copies: int
-    encoder: str
-    network: Path | None
-    steps: int
-    ends: float
+    recipe: Recipe
+    judge: str = "test"
+    ends: float = float("inf")
 
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
+        if self.judge != "test":
+            self.table = judged_table(self.table, self.judge, self.out)
         self.entries = [entry for entry in read_manifest(self.table) if entry.label and entry.split != "val"]
         pictures = open_labelled(self.table)
         self.patches, self.labelled = pictures.patches, pictures.labelled
@@ -92,26 +106,25 @@ class Bench:
 
     def go(self, fractions: list[float], seeds: int, classifiers: list[str]) -> list[Piece]:
         """Every piece, read where it is there and made where it is not; raises OutOfTimeError between two."""
-        wanted = [(f, s, c) for f in fractions for s in range(seeds) for c in classifiers]
+        wanted = [(f, s, c, arm) for f in fractions for s in range(seeds) for c in classifiers for arm in ARMS[c]]
         return [self.piece(*each) for each in wanted]
 
-    def piece(self, fraction: float, seed: int, classifier: str) -> Piece:
-        """One draw."""
+    def piece(self, fraction: float, seed: int, classifier: str, arm: str) -> Piece:
+        """One arm of one draw."""
         rows = drawn(self.labelled, fraction, seed)
-        files = tuple(self.entries[row].name for row in rows)
-        path = self.out / "pieces" / f"{fraction:g}-{seed}-{classifier}.json"
+        names = [self.entries[row].name for row in rows]
+        told = {"judge": self.judge, "images": names, **self.recipe.told(arm, classifier)}
+        digest = sha256(json.dumps(told).encode()).hexdigest()[:8]
+        path = self.out / "pieces" / f"{self.judge}-{fraction:g}-{seed}-{classifier}-{arm}-{digest}.json"
         if path.is_file():
-            found = Piece(**json.loads(path.read_text()))
-            if tuple(found.train) != files or found.synthetic != self.copies * len(files):
-                raise InputError(f"`{path}` is of other images, or of other numbers of variations; name another --out")
-            return found
-        pictures = {row: self.variations(row) for row in rows}
+            return Piece(**json.loads(path.read_text()))
+        pictures = {row: self.variations(row) for row in rows} if arm in ("synthetic", "both") else {}
         self.in_time()
-        right = self.linear(rows, pictures) if classifier == "linear" else self.fine_tuned(rows, pictures, seed)
-        name = self.encoder if classifier == "linear" else str(self.network or "none")
-        synthetic = sum(map(len, pictures.values()))
-        made = Piece(fraction, seed, classifier, name, len(rows), synthetic, right, files)
-        write_json(path, {field.name: getattr(made, field.name) for field in fields(Piece)})
+        added = len(rows) * (VIEWS - 1) if arm == "views" else sum(map(len, pictures.values()))
+        learn = self.linear if classifier == "linear" else partial(self.fine_tuned, seed=seed)
+        right = learn(rows, pictures, arm)
+        made = Piece(fraction, seed, classifier, arm, told, len(rows), added, right)
+        write_json(path, asdict(made))
         return made
 
     def variations(self, row: int) -> tuple[Path, ...]:
@@ -121,55 +134,47 @@ class Bench:
             raise InputError(f"`{entry.name}` is a {entry.split} image and is never varied")
         if entry.name not in self.varied:
             self.in_time()
-            self.vary([row])
+            self.varied[entry.name] = self.vary(entry)
         return self.varied[entry.name]
 
-    def vary(self, rows: list[int]) -> None:
-        """Vary some images; what is there already is kept."""
-        table = self.out / "wanted.csv"
-        names = {str(rel(self.entries[row].path, self.out)): self.entries[row].name for row in rows}
-        write_table(table, [self.entries[row] for row in rows], self.out)
-        made = vary(self.loaded[0], table, self.copies, self.out / "variations", Settings(0))
+    def vary(self, entry: Entry) -> tuple[Path, ...]:
+        """Vary one image; what is there already is kept."""
+        table, strength = self.out / "wanted.csv", self.recipe.strength
+        folder = self.out / f"variations-{strength:g}"
+        write_table(table, [entry], self.out)
+        made = vary(self.loaded[0], table, self.recipe.copies, folder, Settings(strength=strength))
         if made.skipped:
             raise InputError(f"{made.skipped[0].source} could not be varied: {made.skipped[0].reason}")
-        for file, name in names.items():
-            found = (self.out / "variations" / one.file for one in made.variations if one.source == file)
-            self.varied[name] = tuple(found)
+        return tuple(folder / one.file for one in made.variations)
 
-    def linear(self, rows: Rows, pictures: dict[int, tuple[Path, ...]]) -> dict[str, list[int]]:
-        """The linear probe of each arm."""
+    def linear(self, rows: Rows, pictures: dict[int, tuple[Path, ...]], arm: str) -> list[int]:
+        """The linear probe of an arm."""
         numbers, classes = self.labelled.numbers, len(self.labelled.classes)
         asked, truth = self.real[~self.labelled.train], numbers[~self.labelled.train]
-        right: dict[str, list[int]] = {}
-        for arm in ARMS:
-            sources, features = self.features(arm, rows, pictures)
-            labels, groups = numbers[sources], self.labelled.groups[sources]
-            strength = chosen_strength(features, labels, groups, classes)
-            guesses = linear_scores(features, labels, asked, classes, strength).argmax(axis=1)
-            right[arm] = (guesses == truth).astype(int).tolist()
-        return right
+        added = [(row, self.embedded(path)) for row in pictures for path in pictures[row]]
+        if arm == "views":
+            added = [(row, seen) for row in rows for seen in self.views(row)]
+        real = [(row, self.real[row]) for row in rows if arm != "synthetic"]
+        sources, features = (np.array(part) for part in zip(*real, *added, strict=True))
+        labels, groups = numbers[sources], self.labelled.groups[sources]
+        first = np.arange(len(sources)) < len(real)
+        shares = np.where(first, (1 - self.recipe.weight) / max(len(real), 1), self.recipe.weight / max(len(added), 1))
+        judged = first if real else ~first
+        penalty = chosen_strength(features, labels, groups, classes, shares, judged)
+        guesses = linear_scores(features, labels, asked, classes, penalty, shares).argmax(axis=1)
+        return (guesses == truth).astype(int).tolist()  # type: ignore[no-any-return]
 
-    def features(self, arm: str, rows: Rows, pictures: dict[int, tuple[Path, ...]]) -> tuple[Rows, NDArray[np.float32]]:
-        """The image that each training row comes from, and its embedding."""
-        known = self.real
-        real = [(row, known[row]) for row in rows if arm != "synthetic"]
-        made = [(row, self.embedded(path)) for row in rows for path in pictures[row] if arm != "real"]
-        sources, embeddings = zip(*real, *made, strict=True)
-        return np.array(sources), np.stack(embeddings)
-
-    def fine_tuned(self, rows: Rows, pictures: dict[int, tuple[Path, ...]], seed: int) -> dict[str, list[int]]:
-        """The small network of each arm; of `both`, half of each batch is real."""
+    def fine_tuned(self, rows: Rows, pictures: dict[int, tuple[Path, ...]], arm: str, *, seed: int) -> list[int]:
+        """The small network of an arm; of `both`, the weight is what of each batch is synthetic."""
         numbers, test = self.labelled.numbers, np.flatnonzero(~self.labelled.train)
         asked = [self.patches.read(int(row)) for row in test]
-        right: dict[str, list[int]] = {}
-        for arm in ARMS:
-            real = [(self.patches.read(int(row)), int(numbers[row])) for row in rows if arm != "synthetic"]
-            made = [(read(path), int(numbers[row])) for row in rows for path in pictures[row] if arm != "real"]
-            pools = [pool for pool in (real, made) if pool]
-            guesses = network_guesses(pools, asked, len(self.labelled.classes), self.network, self.steps, seed)
-            right[arm] = (guesses == numbers[test]).astype(int).tolist()
-            self.in_time()
-        return right
+        real: Pool = [(self.patches.read(int(row)), int(numbers[row])) for row in rows if arm != "synthetic"]
+        made: Pool = [(read(path), int(numbers[row])) for row in pictures for path in pictures[row]]
+        both = [(pool, share) for pool, share in ((real, 1 - self.recipe.weight), (made, self.recipe.weight)) if pool]
+        pools, shares = [pool for pool, _ in both], [share for _, share in both]
+        classes, recipe = len(self.labelled.classes), self.recipe
+        guesses = network_guesses(pools, shares, asked, classes, recipe.network, recipe.steps, seed)
+        return (guesses == numbers[test]).astype(int).tolist()  # type: ignore[no-any-return]
 
     @property
     def loaded(self) -> tuple[Pipeline, Encoder]:
@@ -177,37 +182,61 @@ class Bench:
         if self._loaded is None:
             place = choose_device("auto")
             dtype = choose_dtype("auto", place)
-            self._loaded = load_pipeline(self.pipeline, place, dtype), load_encoder(self.encoder, place, dtype)
+            encoder = load_encoder(self.recipe.encoder, place, dtype)
+            self._loaded = load_pipeline(self.recipe.pipeline, place, dtype), encoder
         return self._loaded
 
     @property
     def real(self) -> NDArray[np.float32]:
         """Embeddings of all real images, once."""
-        path = self.out / "features" / f"{key(self.encoder)}.npy"
-        if not path.is_file():
-            parts = [self.encoded(self.patches.read(number)) for number in range(self.patches.n)]
-            write_array(path, np.stack(parts))
-        found: NDArray[np.float32] = np.load(path)
-        return found
+
+        def made() -> NDArray[np.float32]:
+            return np.concatenate([self.encoded(self.patches.read(number)[None]) for number in range(self.patches.n)])
+
+        return self.kept(f"{self.judge}-real", made)
+
+    def views(self, row: int) -> NDArray[np.float32]:
+        """Embeddings of the seven other ways to lay a real image down, once."""
+
+        def made() -> NDArray[np.float32]:
+            picture = torch.from_numpy(self.patches.read(row)).permute(1, 2, 0)
+            others = [lay(picture, view).permute(2, 0, 1).numpy() for view in range(1, VIEWS)]
+            return self.encoded(np.stack(others))
+
+        return self.kept(f"views-{self.entries[row].key}", made)
 
     def embedded(self, picture: Path) -> NDArray[np.float32]:
         """The embedding of a variation, once."""
-        path = self.out / "features" / key(self.encoder) / f"{picture.stem}.npy"
+        name = f"{picture.parent.parent.name}-{picture.stem}"
+        found: NDArray[np.float32] = self.kept(name, lambda: self.encoded(read(picture)[None]))[0]
+        return found
+
+    def kept(self, name: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """An array that is computed once."""
+        path = self.out / "features" / key(self.recipe.encoder) / f"{name}.npy"
         if not path.is_file():
-            write_array(path, self.encoded(read(picture)))
+            write_array(path, make())
         found: NDArray[np.float32] = np.load(path)
         return found
 
-    def encoded(self, picture: UInt8) -> NDArray[np.float32]:
-        """The embedding of one picture."""
+    def encoded(self, pictures: UInt8) -> NDArray[np.float32]:
+        """The embeddings (n, dim) of pictures (n, 3, h, h)."""
         self.in_time()
-        embedding: NDArray[np.float32] = encode(self.loaded[1], picture[None], 1)[0]
-        return embedding
+        found: NDArray[np.float32] = encode(self.loaded[1], pictures, 1)
+        return found
 
     def in_time(self) -> None:
         """Raise OutOfTimeError when the minutes are over."""
         if time.monotonic() > self.ends:
             raise OutOfTimeError
+
+
+def judged_table(table: Path, judge: str, out: Path) -> Path:
+    """The same table with another split in the place of the test, whose rows are left out."""
+    wanted = [entry for entry in read_manifest(table) if entry.split in ("train", judge)]
+    path = out / f"{judge}.csv"
+    write_table(path, [entry if entry.split == "train" else replace(entry, split="test") for entry in wanted], out)
+    return path
 
 
 def drawn(labelled: Labelled, fraction: float, seed: int) -> Rows:
@@ -223,40 +252,6 @@ def drawn(labelled: Labelled, fraction: float, seed: int) -> Rows:
         rows[[1, other]] = rows[[other, 1]]  # the second is of another group than the first
         chosen += rows[: max(2, round(fraction * len(rows)))].tolist()
     return np.sort(np.array(chosen))
-
-
-def summary(pieces: list[Piece], labelled: Labelled) -> Iterator[dict[str, Any]]:
-    """A row for each fraction and classifier: means over seeds, and differences from `real` with their intervals."""
-    test = ~labelled.train
-    for fraction, classifier in dict.fromkeys((piece.fraction, piece.classifier) for piece in pieces):
-        some = [piece for piece in pieces if (piece.fraction, piece.classifier) == (fraction, classifier)]
-        right = {arm: np.array([piece.right[arm] for piece in some], dtype=float) for arm in ARMS}
-        row = {"fraction": fraction, "classifier": classifier, "seeds": len(some), "test": int(test.sum())}
-        row |= {"real images": some[0].real, "variations": some[0].synthetic, "through": some[0].encoder}
-        for what, weight in weights(labelled.numbers[test]).items():
-            row |= {f"{what}, {arm}": float((right[arm] @ weight).mean()) for arm in ARMS}
-            for arm in ARMS[1:]:
-                row[f"{what}, {arm} minus real"] = difference(right[arm] - right["real"], weight, labelled.groups[test])
-        yield row
-
-
-def weights(truth: Rows) -> dict[str, NDArray[np.float64]]:
-    """What a test image weighs in accuracy, and in balanced accuracy."""
-    counts = np.bincount(truth)
-    return {"accuracy": np.full(len(truth), 1 / len(truth)), "balanced": 1 / counts[truth] / (counts > 0).sum()}
-
-
-def difference(gained: NDArray[np.float64], weight: NDArray[np.float64], groups: NDArray[Any]) -> dict[str, float]:
-    """The weighted mean of gains (seeds, test images), its interval over seeds and test groups drawn again."""
-    rng = np.random.default_rng(0)
-    draws = []
-    for counts in resampled_counts(gained.shape[1], REPEATS, 0, groups):
-        seeds = rng.integers(len(gained), size=len(gained))
-        share = counts * weight
-        draws.append(float((gained[seeds] @ share).mean() / share.sum()))
-    value = float((gained @ weight).mean())
-    interval = centred(value, draws, 0.95, "seeds and test groups drawn again")
-    return {"value": value, "low": interval.low, "high": interval.high}
 
 
 def read(path: Path) -> UInt8:
@@ -306,29 +301,40 @@ def write_json(path: Path, values: Any) -> None:
 
 def main() -> None:
     """Make what is missing, then print a row for each fraction and classifier as JSON lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", type=Path, help="CSV with columns file, group, split, label")
-    parser.add_argument("--pipeline", required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--fraction", type=float, action="append", help="of the training images; default: 0.1, 0.3, 1")
-    parser.add_argument("--classifier", choices=CLASSIFIERS, action="append", help="default: both")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--copies", type=int, default=4, help="variations of each image")
-    parser.add_argument("--encoder", default="efficientnet-lite0-128", help="that the linear probe looks through")
-    parser.add_argument("--network", type=Path, help="encoder folder of `patchloom train` that the network starts from")
-    parser.add_argument("--steps", type=int, default=300, help="of the network's training")
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    said = parser.parse_args()
+    said = asked()
     ends = time.monotonic() + 60 * said.minutes
-    bench = Bench(said.table, said.pipeline, said.out, said.copies, said.encoder, said.network, said.steps, ends)
+    recipe = Recipe(
+        said.pipeline, said.copies, said.strength, said.weight, said.encoder, said.network, said.network_steps
+    )
+    bench = Bench(said.table, said.out, recipe, said.judge, ends)
     try:
-        pieces = bench.go(said.fraction or [0.1, 0.3, 1.0], said.seeds, said.classifier or list(CLASSIFIERS))
+        pieces = bench.go(said.fraction or [0.1, 0.3, 1.0], said.seeds, said.classifier or list(ARMS))
     except OutOfTimeError:
         done = len(list((said.out / "pieces").glob("*.json")))
         sys.stderr.write(f"the minutes are over; {done} pieces are done; the same command goes on\n")
         sys.exit(3)
     for row in summary(pieces, bench.labelled):
         sys.stdout.write(json.dumps(row) + "\n")
+
+
+def asked() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path, help="CSV with columns file, group, split, label")
+    parser.add_argument("--pipeline", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--fraction", type=float, action="append", help="of the training images; default: 0.1, 0.3, 1")
+    parser.add_argument("--classifier", choices=list(ARMS), action="append", help="default: both")
+    parser.add_argument("--judge", choices=("test", "val"), default="test", help="the images that are asked about")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--copies", type=int, default=4, help="variations of each image")
+    parser.add_argument("--strength", type=float, default=1.0, help="of `patchloom vary`")
+    parser.add_argument("--weight", type=float, default=0.5, help="of what is added to real images, of the whole")
+    parser.add_argument("--encoder", default="efficientnet-lite0-128", help="that the linear probe looks through")
+    parser.add_argument("--network", type=Path, help="encoder folder of `patchloom train` that the network starts from")
+    parser.add_argument("--network-steps", type=int, default=300, help="of the network's training")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

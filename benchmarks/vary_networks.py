@@ -22,9 +22,15 @@ Pool = list[tuple[NDArray[np.uint8], int]]
 
 
 def network_guesses(
-    pools: list[Pool], asked: list[NDArray[np.uint8]], classes: int, start: Path | None, steps: int, seed: int
+    pools: list[Pool],
+    shares: list[float],
+    asked: list[NDArray[np.uint8]],
+    classes: int,
+    start: Path | None,
+    steps: int,
+    seed: int,
 ) -> NDArray[np.intp]:
-    """Train on pools, each as often as the other, then guess the label of every picture that is asked about.
+    """Train on pools, each by its share of a batch, then guess the label of every picture that is asked about.
 
     AdamW with a cosine to zero, dihedral views, the same number of steps for every pool: what differs is the data.
     """
@@ -37,9 +43,9 @@ def network_guesses(
     rates = [{"params": model[0].parameters(), "lr": 3e-4}, {"params": model[1].parameters(), "lr": 3e-3}]
     optimiser = torch.optim.AdamW(rates, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    rng = np.random.default_rng(seed)
+    rng, counts = np.random.default_rng(seed), parts_of_a_batch(shares)
     for _ in range(steps):
-        pictures, labels = _batch(ready, rng)
+        pictures, labels = _batch(ready, counts, rng)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             loss = F.cross_entropy(model(pictures.to(device)).float(), labels.to(device))
         optimiser.zero_grad()
@@ -56,9 +62,16 @@ def _pictures(pictures: list[NDArray[np.uint8]]) -> Tensor:
     return (torch.cat(small).clamp(0, 255) / 255 - MEAN[0]) / STD[0]
 
 
-def _batch(pools: list[tuple[Tensor, Tensor]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures and labels, as many from one pool as from another, all in one random view."""
-    numbers = [rng.integers(len(pictures), size=BATCH // len(pools)) for pictures, _ in pools]
+def parts_of_a_batch(shares: list[float]) -> list[int]:
+    """How many pictures of a batch each pool gives, at least one."""
+    total = sum(shares)
+    counts = [max(round(BATCH * share / total), 1) for share in shares[:-1]]
+    return [*counts, max(BATCH - sum(counts), 1)]
+
+
+def _batch(pools: list[tuple[Tensor, Tensor]], counts: list[int], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Pictures and labels, so many of each pool, all in one random view."""
+    numbers = [rng.integers(len(pictures), size=count) for (pictures, _), count in zip(pools, counts, strict=True)]
     pictures = torch.cat([pool[0][rows] for pool, rows in zip(pools, numbers, strict=True)])
     labels = torch.cat([pool[1][rows] for pool, rows in zip(pools, numbers, strict=True)])
     laid = lay(pictures.permute(2, 3, 0, 1), int(rng.integers(VIEWS))).permute(2, 3, 0, 1)

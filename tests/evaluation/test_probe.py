@@ -71,13 +71,15 @@ def test_planted_labels_are_found_shuffled_ones_give_chance_and_differences_are_
         assert 0.15 < told.floor.value < 0.5
 
 
-def test_the_probe_is_at_the_minimum_of_its_loss() -> None:
+@pytest.mark.parametrize("shares", [None, np.full(40, 7.0), np.arange(40) % 4 + 0.5])
+def test_the_probe_is_at_the_minimum_of_its_loss(shares: NDArray[np.float64] | None) -> None:
     rows = np.random.default_rng(0).normal(size=(40, 5))
     numbers = np.arange(40) % 3
     known = torch.from_numpy(standardised(rows)[0])
-    scores = torch.from_numpy(linear_scores(rows, numbers, rows, 3, 1e-2))
-    # Where the loss is least, its gradient vanishes: X'(softmax - truth) / n + strength W = 0, in the span of X.
-    wrong = (scores.softmax(1) - torch.nn.functional.one_hot(torch.from_numpy(numbers), 3)) / 40
+    scores = torch.from_numpy(linear_scores(rows, numbers, rows, 3, 1e-2, shares))
+    # Where the loss is least, its gradient vanishes: X'(shares (softmax - truth)) + strength W = 0, in the span of X.
+    counted = torch.from_numpy(np.ones(40) if shares is None else shares)[:, None]
+    wrong = (scores.softmax(1) - torch.nn.functional.one_hot(torch.from_numpy(numbers), 3)) * counted / counted.sum()
     weights = torch.linalg.lstsq(known, scores - scores.mean(0)).solution  # rows have mean 0: the bias drops out
     assert torch.allclose(known.T @ wrong, -1e-2 * weights, atol=1e-4)
     assert wrong.sum(0).abs().max() < 1e-4
@@ -118,6 +120,19 @@ def test_the_strength_is_chosen_on_groups_that_were_held_out() -> None:
     clear = told + 20 * np.eye(3, 40)[numbers]
     guesses = linear_scores(clear, numbers, clear, 3, chosen_strength(clear, numbers, truth.groups[:TRAIN], 3))
     assert guesses.argmax(axis=1).tolist() == numbers.tolist()
+
+
+def test_rows_that_are_not_judged_do_not_choose_the_strength() -> None:
+    """Half of the rows hardly count in the loss; whether they bear their own labels or others is not asked."""
+    rng = np.random.default_rng(0)
+    numbers, groups = np.arange(120) % 3, np.arange(120) // 6
+    told = rng.normal(size=(120, 60)) + 2 * np.eye(3, 60)[numbers]
+    judged = np.arange(120) < 60
+    shares = np.where(judged, 1.0, 1e-9)
+    wrong = np.where(judged, numbers, (numbers + 1) % 3)  # as many of each label in every group
+    own, others = (chosen_strength(told, labels, groups, 3, shares, judged) for labels in (numbers, wrong))
+    assert own == others
+    assert own != chosen_strength(told, wrong, groups, 3, shares)
 
 
 def test_folds_hold_every_row_once_and_share_labels() -> None:

@@ -7,6 +7,7 @@ import sys
 from importlib import util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from tests.conftest import ROOT
 from tests.pipelines.conftest import tissue
 
 from patchloom.evaluation.probe_labelled import Labelled
+
+NETWORK = ("both", "real", "synthetic")
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +61,12 @@ def test_a_planted_gain_is_found_and_no_gain_is_not(bench: ModuleType) -> None:
     real = (rng.random((5, 240)) < 0.6).astype(float)
     better = np.maximum(real, rng.random((5, 240)) < 0.3)
     shuffled = rng.permuted(real, axis=1)
-    for weight in bench.weights(test).values():
+    told = sys.modules["vary_summary"]
+    for weight in told.weights(test).values():
         assert weight.sum() == pytest.approx(1)
-        gain = bench.difference(better - real, weight, truth.groups[~truth.train])
+        gain = told.difference(better - real, weight, truth.groups[~truth.train])
         assert 0 < gain["low"] < gain["value"] < gain["high"]
-        nothing = bench.difference(shuffled - real, weight, truth.groups[~truth.train])
+        nothing = told.difference(shuffled - real, weight, truth.groups[~truth.train])
         assert nothing["low"] < 0 < nothing["high"]
 
 
@@ -79,24 +83,53 @@ def table(tmp_path: Path) -> Path:
 def test_it_goes_on_where_it_was_and_never_varies_test_images(
     bench: ModuleType, table: Path, pipeline_folder: Path, tmp_path: Path
 ) -> None:
-    def made(minutes: float = float("inf")) -> list[object]:
-        run = bench.Bench(table, str(pipeline_folder), tmp_path / "out", 1, "tiny", None, 1, minutes)
+    recipe = bench.Recipe(str(pipeline_folder), copies=1, strength=0.5, encoder="tiny", steps=1)
+
+    def opened(ends: float = float("inf"), judge: str = "test") -> Any:
+        return bench.Bench(table, tmp_path / "out", recipe, judge, ends)
+
+    def made() -> list[dict[str, Any]]:
+        run = opened()
         return list(bench.summary(run.go([0.5], 1, ["linear", "network"]), run.labelled))
 
     with pytest.raises(bench.OutOfTimeError):
-        made(minutes=0.0)
+        opened(ends=0.0).go([0.5], 1, ["linear", "network"])
     rows = made()
     pieces = sorted((tmp_path / "out" / "pieces").iterdir())
-    assert [path.stem for path in pieces] == ["0.5-0-linear", "0.5-0-network"]
-    assert [row["classifier"] for row in rows] == ["linear", "network"]  # type: ignore[index]
-    assert {row["real images"] for row in rows} == {4}  # type: ignore[index]
+    arms = ["linear-both", "linear-real", "linear-synthetic", "linear-views", *(f"network-{arm}" for arm in NETWORK)]
+    assert [path.stem.rpartition("-")[0] for path in pieces] == [f"test-0.5-0-{arm}" for arm in arms]
+    assert [row["classifier"] for row in rows] == ["linear", "network"]
+    assert {row["real images"] for row in rows} == {4}
+    assert rows[0]["beside them"] == {"real": 0, "views": 28, "synthetic": 4, "both": 4}
+    assert "accuracy, both minus views" in rows[0]
+    assert "accuracy, both minus views" not in rows[1]
     stamps = [path.stat().st_mtime_ns for path in pieces]
     assert made() == rows
     assert [path.stat().st_mtime_ns for path in pieces] == stamps
-    varied = {path.name.partition("-")[0] for path in (tmp_path / "out" / "variations" / "images").iterdir()}
+    varied = {path.name.partition("-")[0] for path in (tmp_path / "out" / "variations-0.5" / "images").iterdir()}
     assert varied <= {str(number) for number in range(8)}
     found = json.loads(pieces[0].read_text())
-    assert set(found["right"]) == {"real", "synthetic", "both"}
-    run = bench.Bench(table, str(pipeline_folder), tmp_path / "out", 1, "tiny", None, 1, float("inf"))
+    assert found["told"]["strength"] == 0.5
+    assert len(found["right"]) == 8
     with pytest.raises(bench.InputError, match="is a test image and is never varied"):
-        run.variations(8)
+        opened().variations(8)
+
+
+def test_validation_images_stand_in_for_the_test_and_no_test_image_is_seen(
+    bench: ModuleType, table: Path, tmp_path: Path
+) -> None:
+    text = table.read_text()
+    for number in range(12, 16):
+        text = text.replace(f"p{number},test", f"p{number},val")
+    table.write_text(text)
+    run = bench.Bench(table, tmp_path / "out", bench.Recipe("none"), "val")
+    assert [entry.path.stem for entry in run.entries] == [str(number) for number in (*range(8), *range(12, 16))]
+    assert run.labelled.train.tolist() == [True] * 8 + [False] * 4
+
+
+def test_batches_are_parted_by_the_shares(bench: ModuleType) -> None:
+    parts = sys.modules["vary_networks"].parts_of_a_batch
+    assert parts([1.0]) == [16]
+    assert parts([0.5, 0.5]) == [8, 8]
+    assert parts([0.75, 0.25]) == [12, 4]
+    assert parts([0.999, 0.001])[1] >= 1

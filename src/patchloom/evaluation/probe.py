@@ -32,29 +32,52 @@ def standardised(training: NDArray[Any], *others: NDArray[Any]) -> tuple[Matrix,
     return tuple((checked_pair(known, rows, least=1)[1] - mean) / scale for rows in (training, *others))
 
 
-def linear_scores(training: NDArray[Any], labels: Rows, queries: NDArray[Any], classes: int, strength: float) -> Matrix:
+def linear_scores(
+    training: NDArray[Any],
+    labels: Rows,
+    queries: NDArray[Any],
+    classes: int,
+    strength: float,
+    shares: NDArray[np.float64] | None = None,
+) -> Matrix:
     """Scores (queries, classes) of a logistic regression on standardised training rows and their labels 0 to classes.
 
     Minimises the mean cross-entropy plus `strength` / 2 times the squared weights, by L-BFGS from zero in float64.
+    In the mean, rows count by their `shares` (n,), by default all alike.
     """
     known, asked = standardised(training, queries)
     if len(known) < known.shape[1]:  # the solution lies in the span of the rows: fewer axes, the same answer
         axes = np.linalg.svd(known, full_matrices=False)[2]
         known, asked = known @ axes.T, asked @ axes.T
-    weights, bias = _fitted(torch.from_numpy(known), torch.from_numpy(labels), classes, strength)
+    counted = np.ones(len(known)) if shares is None else shares
+    row_shares = torch.from_numpy(counted / counted.sum())
+    weights, bias = _fitted(torch.from_numpy(known), torch.from_numpy(labels), row_shares, classes, strength)
     return asked @ weights + bias
 
 
-def chosen_strength(training: NDArray[Any], labels: Rows, groups: Groups, classes: int) -> float:
-    """The strength with the best balanced accuracy on held-out groups of the training rows; of equals the strongest."""
+def chosen_strength(
+    training: NDArray[Any],
+    labels: Rows,
+    groups: Groups,
+    classes: int,
+    shares: NDArray[np.float64] | None = None,
+    judged: NDArray[np.bool_] | None = None,
+) -> float:
+    """The strength with the best balanced accuracy on held-out groups of the training rows; of equals the strongest.
+
+    `shares` as in `linear_scores`; only rows that are `judged` count in the accuracy, by default all.
+    """
     parts = list(folds(labels, groups))
+    counted = np.ones(len(labels)) if shares is None else shares
+    asked = np.ones(len(labels), dtype=bool) if judged is None else judged
 
     def reached(strength: float) -> float:
         guesses = np.empty(len(labels), dtype=np.intp)
         for held in parts:
-            scores = linear_scores(training[~held], labels[~held], training[held], classes, strength)
+            known = training[~held], labels[~held]
+            scores = linear_scores(*known, training[held], classes, strength, counted[~held])
             guesses[held] = scores.argmax(axis=1)
-        return balanced_accuracy(guesses == labels, labels)
+        return balanced_accuracy((guesses == labels)[asked], labels[asked])
 
     return max(STRENGTHS, key=reached)
 
@@ -84,7 +107,9 @@ def balanced_accuracy(right: NDArray[Any], labels: Rows) -> float:
     return float((hits[counts > 0] / counts[counts > 0]).mean())
 
 
-def _fitted(rows: torch.Tensor, labels: torch.Tensor, classes: int, strength: float) -> tuple[Matrix, Matrix]:
+def _fitted(
+    rows: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor, classes: int, strength: float
+) -> tuple[Matrix, Matrix]:
     weights = torch.zeros(rows.shape[1], classes, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS(
@@ -93,7 +118,8 @@ def _fitted(rows: torch.Tensor, labels: torch.Tensor, classes: int, strength: fl
 
     def loss() -> torch.Tensor:
         solver.zero_grad()
-        value = functional.cross_entropy(rows @ weights + bias, labels) + strength / 2 * weights.square().sum()
+        losses = functional.cross_entropy(rows @ weights + bias, labels, reduction="none")
+        value = losses @ shares + strength / 2 * weights.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
