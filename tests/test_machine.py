@@ -31,6 +31,13 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
         choose_device(name)
 
 
+def test_an_unknown_device_is_said_in_few_words() -> None:
+    with pytest.raises(InputError) as caught:
+        choose_device("gpu")
+    said = "device `gpu` cannot be used here: there is none of that name. Take auto, cpu, cuda, cuda:1 or mps"
+    assert str(caught.value) == said
+
+
 @pytest.mark.parametrize("name", DTYPES)
 def test_a_named_precision(name: str) -> None:
     assert choose_dtype(name, CPU) is DTYPES[name]

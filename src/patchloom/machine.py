@@ -39,13 +39,17 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError:  # torch's own message lists every kind of device that it has heard of
+        raise _unusable(name, "there is none of that name") from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"device `{name}` cannot be used here: {reason}. Take auto, cpu, cuda, cuda:1 or mps"
-        ) from None
+        raise _unusable(name, str(error).partition("\n")[0]) from None
     return device
+
+
+def _unusable(name: str, reason: str) -> InputError:
+    return InputError(f"device `{name}` cannot be used here: {reason}. Take auto, cpu, cuda, cuda:1 or mps")
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -165,6 +165,14 @@ def test_references_stand_above(pipeline: Path, grid: Path, picture: Path, tmp_p
     sheet, whole = np.asarray(Image.open(out)), np.asarray(Image.open(picture))
     assert sheet.shape == (64 * 2 + 4, 64, 3)
     np.testing.assert_array_equal(sheet[:64], whole[32:96, 64:128])
+    assert "the patches above" not in result.stderr
+
+
+def test_another_slide_above_is_said(pipeline: Path, grid: Path, picture: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    shutil.copy(picture, other)
+    result = patchloom("sample", pipeline, "--grid", grid, "-o", tmp_path / "s.png", "--count", 1, "--reference", other)
+    assert f"embedded from `{picture.name}`, the patches above are of `other.png`" in result.stderr
 
 
 def test_a_cell_that_is_not_there(pipeline: Path, grid: Path, tmp_path: Path) -> None:

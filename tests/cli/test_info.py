@@ -15,6 +15,7 @@ from patchloom.cli.main import main
 from patchloom.geometry import PixelSize
 from patchloom.grids.file import write_grid
 from patchloom.grids.grid import EmbeddingGrid
+from patchloom.grids.reference import Reference
 from patchloom.grids.spec import EncoderSpec
 from patchloom.pipelines.record import ConditionSpec, PipelineRecord, Training
 
@@ -86,12 +87,14 @@ def test_a_grid(tmp_path: Path) -> None:
     encoder = EncoderSpec("uni", 4, 224, (0.5,) * 3, (0.5,) * 3, "MIT", "sha256:" + "0" * 64)
     cells = np.ones((2, 3, 4), np.float16)
     valid = np.array([[True, True, False], [True, True, True]])
-    grid = EmbeddingGrid(cells, valid, 256, 128, (0.0, 0.0), (384, 512), PixelSize(0.5e-6), encoder)
+    reference = Reference("a.svs", 900, 1000, PixelSize(0.25e-6))
+    grid = EmbeddingGrid(cells, valid, 256, 128, (0.0, 0.0), (384, 512), PixelSize(0.5e-6), encoder, reference)
     write_grid(grid, tmp_path / "a.grid")
     status, lines, _ = info(tmp_path / "a.grid")
     assert status == 0
     said = {"kind: grid", "rows: 2", "cols: 3", "valid cells: 5", "stride: 128 px", "pixel size: 0.5um", "  name: uni"}
     assert said <= set(lines)
+    assert {"  name: a.svs", "  pixel size: 0.25um"} <= set(lines)
 
 
 def test_a_slide(tmp_path: Path) -> None:
@@ -109,3 +112,4 @@ def test_what_is_neither(tmp_path: Path) -> None:
     status, lines, errors = info(path)
     assert (status, lines) == (1, [])
     assert errors[0].startswith(f"Error: `{path}` is no picture that Patchloom reads")
+    assert errors[0].endswith("nor is it a grid, or a feature file of CLAM, TRIDENT or STAMP")

@@ -38,3 +38,9 @@ def test_pictures_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     )
     assert (result.exit_code, (tmp_path / "m.png").exists()) == (1, False)
     assert "smaller than a square of 256 px" in result.output
+
+
+def test_a_suffix_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["mosaic", str(tmp_path / "gone.png"), "-o", str(tmp_path / "m.jpg")])
+    assert result.exit_code == 1
+    assert "m.jpg` should be; end it in .tif, .ome.tif or .png" in result.stderr

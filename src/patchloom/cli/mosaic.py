@@ -13,7 +13,7 @@ from patchloom.geometry import PixelSize
 
 @click.command()
 @click.argument("pictures", type=options.FILE, nargs=-1, required=True)
-@options.output("The mosaic to write, a .tif or .png; lossless.")
+@options.output("The mosaic to write, a .tif or .png; lossless.", "image")
 @click.option(
     "--columns", type=click.IntRange(1), help="Pictures in a row; default: as nearly square as their number allows."
 )

@@ -100,11 +100,20 @@ def sample(
     wanted = 1 if variations else 2 if between else count
     chosen = cells or pick_cells(grid, wanted, seed)
     if (variations or between) and len(chosen) != wanted:
-        raise click.UsageError(f"this sheet is made of {wanted} cell(s), {len(chosen)} were given")
+        kind = "--variations shows one cell" if variations else "--between goes from one cell to another"
+        raise click.UsageError(f"{kind}: give --cell {'once' if wanted == 1 else 'twice'}, not {len(chosen)} times")
     settings = Settings(seed, sampler, steps, guidance)
+    note(_another(grid, reference))
     rows = _rows(loaded, grid, chosen, settings, count=count, between=between, variations=variations)
     _write(rows, output, grid, reference, chosen)
     emit({"path": str(output), "cells": [f"{row},{col}" for row, col in chosen], "patches": len(rows)}, as_json)
+
+
+def _another(grid: EmbeddingGrid, reference: Path | None) -> list[str]:
+    """That the patches to be shown are of another slide than the grid's, as far as the names tell."""
+    if reference is None or grid.reference is None or grid.reference.name == reference.name:
+        return []
+    return [f"the grid was embedded from `{grid.reference.name}`, the patches above are of `{reference.name}`"]
 
 
 def _rows(

@@ -17,6 +17,7 @@ from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.grids.content import DTYPES, FORMAT, VERSION, GridHeader, content, size
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.grids.hdf5 import is_hdf5
+from patchloom.grids.reference import Reference
 from patchloom.whole import whole_file
 
 _MAX_HEADER = 1 << 24
@@ -73,8 +74,13 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "canvas_px": {"height": header.canvas[0], "width": header.canvas[1]},
         "origin_px": {"y": header.origin[0], "x": header.origin[1]},
         "encoder": records.dump(header.encoder),
-        "reference": None if header.reference is None else records.dump(header.reference),
+        "reference": None if header.reference is None else _reference(header.reference),
     }
+
+
+def _reference(reference: Reference) -> dict[str, Any]:
+    size = reference.pixel_size
+    return records.dump(reference) | {"pixel_size": None if size is None else str(size)}
 
 
 def is_grid(path: str | os.PathLike[str]) -> bool:
