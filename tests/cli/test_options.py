@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -129,3 +130,26 @@ def test_a_file_in_the_place_of_a_folder_is_refused(name: str, said: tuple[str, 
     result = CliRunner().invoke(main, [name, *said, "-o", str(tmp_path / "a")])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "is a file; name a folder to write into" in result.stderr
+
+
+@dataclass(frozen=True)
+class Pair:
+    first: int
+    second: str | None
+
+
+def test_gathered_options_arrive_as_one_record() -> None:
+    heard: list[tuple[Pair, bool]] = []
+
+    @click.command()
+    @options.gathered(Pair, "pair", click.option("--first", type=int, default=3), click.option("--second"))
+    @click.option("--third", is_flag=True)
+    def verb(pair: Pair, third: bool) -> None:
+        """Listen."""
+        heard.append((pair, third))
+
+    result = CliRunner().invoke(verb, ["--second", "two", "--third"])
+    assert result.exit_code == 0, result.output
+    assert heard == [(Pair(3, "two"), True)]
+    text = CliRunner().invoke(verb, ["--help"]).output
+    assert text.index("--first") < text.index("--second") < text.index("--third")

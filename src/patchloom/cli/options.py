@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,6 +27,24 @@ def parsed(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramete
             raise click.BadParameter(str(error), ctx, param) from error
 
     return read
+
+
+def gathered(record: type[Any], name: str, *declared: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options that reach a command as one record under `name`; its fields have the names of the options' values."""
+    names = [field.name for field in fields(record)]
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def called(**values: Any) -> Any:  # click calls by name
+            values[name] = record(*(values.pop(each) for each in names))
+            return command(**values)
+
+        wrapped: Command = called
+        for option in reversed(declared):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
 
 
 FILE = click.Path(path_type=Path)  # that it is there is checked where it is opened, with a better message
