@@ -21,8 +21,8 @@ from patchloom.importers.latent_diffusion import export_state, import_checkpoint
 from patchloom.importers.ldm_config import read_config
 from patchloom.importers.ldm_export import export_checkpoint
 from patchloom.importers.ldm_names import embedder_names, stage_names, to_theirs, unet_names
+from patchloom.networks.ldm_files import make_embedder
 from patchloom.networks.ldm_unet import LatentUNetShape
-from patchloom.networks.zoom import make_embedder
 
 pytestmark = needed
 State = dict[str, Tensor]

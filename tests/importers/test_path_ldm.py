@@ -20,9 +20,10 @@ from patchloom.importers import path_ldm
 from patchloom.importers.latent_diffusion import EMBEDDER, export_state, import_checkpoint
 from patchloom.importers.ldm_export import export_checkpoint
 from patchloom.importers.official import How, default_run, official_run
-from patchloom.importers.path_ldm import Everywhere, import_told, words_of
+from patchloom.importers.path_ldm import Everywhere, import_told
 from patchloom.loom.orders import weave_canvas
 from patchloom.networks.path_told import ClassShape, ClassTold, TextShape, TextTold, Words
+from patchloom.networks.told_files import words_of
 
 transformers = pytest.importorskip("transformers")
 

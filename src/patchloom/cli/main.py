@@ -85,6 +85,12 @@ def _import() -> click.Command:
     return import_
 
 
+def _describe() -> click.Command:
+    from patchloom.cli.describe import describe
+
+    return describe
+
+
 def _doctor() -> click.Command:
     from patchloom.cli.doctor import doctor
 
@@ -108,6 +114,7 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb("Measure generated images, or a whole pipeline on held-out slides.", _evaluate),
     "vary": Verb("Make variations of labelled images, each from its own embeddings.", _vary),
     "import": Verb("Make a pipeline of a checkpoint of latent diffusion or diffusers.", _import),
+    "describe": Verb("Write the grid of an image described by a text or a class.", _describe),
     "doctor": Verb("Say what works on this machine, and what is missing for the rest.", _doctor),
     "demo": Verb("Regenerate a region of a real section from its embeddings.", _demo),
 }

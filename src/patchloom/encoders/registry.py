@@ -94,6 +94,8 @@ def _transform(folder: ModelFolder, known: KnownEncoder) -> Transform:
 
 
 def _unknown(name: str) -> str:
+    if name in ("text", "class"):
+        return f"a pipeline of encoder `{name}` is told in words, not by pictures; make a grid by `patchloom describe`"
     names = [*ENCODERS, *KNOWN]
     near = difflib.get_close_matches(name, names, n=1)
     forms = "NAME:FILE, timm:NAME, hub:OWNER/NAME"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from patchloom.importers.diffusers_files import (
     write_part,
 )
 from patchloom.importers.latent_diffusion import LatentDiffusion
+from patchloom.importers.lora import Lora, merged
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 
 # What a config may say beside its sizes without changing what is computed.
@@ -99,12 +101,12 @@ def export_stage(network: FirstStage | TinyAutoencoder, folder: Path) -> None:
         write_part(folder, stage_config(network.shape), tensors)
 
 
-def read_unet(folder: Path) -> LatentUNet:
-    """Read a `UNet2DConditionModel`. Raises MissingError, or FormatError for one that is not ours."""
+def read_unet(folder: Path, lora: Lora | None = None) -> LatentUNet:
+    """Read a `UNet2DConditionModel`, an adapter merged in. Raises MissingError, or FormatError for one not ours."""
     config = read_part(folder, "UNet2DConditionModel")
     shape = shaped(_unet_shape, config, folder)
     check_config(config, unet_config(shape), _UNET_NEUTRAL, folder / CONFIG)
-    return read_network(folder, lambda: LatentUNet(shape), names.unet_names)
+    return read_network(folder, lambda: LatentUNet(shape), names.unet_names, partial(merged, lora=lora))
 
 
 def read_stage(folder: Path) -> FirstStage:

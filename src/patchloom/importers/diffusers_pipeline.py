@@ -16,6 +16,7 @@ import torch
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.autoencoders.tiny import TinyAutoencoder
+from patchloom.diffusion.levels import Spacing
 from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
 from patchloom.encoders.hub import snapshot
 from patchloom.encoders.known import KNOWN
@@ -23,6 +24,7 @@ from patchloom.errors import FormatError, InputError, MismatchError, MissingErro
 from patchloom.importers.diffusers_files import CONFIG, WEIGHTS, read_mapping, write_mapping
 from patchloom.importers.diffusers_folder import export_stage, export_unet, read_autoencoder, read_unet
 from patchloom.importers.diffusers_transformers import export_transformer, read_transformer
+from patchloom.importers.lora import Lora
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 from patchloom.networks.transformer_files import TransformerDenoiser
@@ -35,7 +37,7 @@ _PARTS = ("unet", "transformer", "scheduler", *_STAGES)
 _PASSENGERS = ("safety_checker", "feature_extractor", "requires_safety_checker")
 _FILES = (CONFIG, WEIGHTS, WEIGHTS.replace(".", "-*.", 1), "*.index.json")
 _KINDS: Mapping[str, Literal["eps", "v", "x0"]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-_SPACINGS: Mapping[str, Literal["root", "linear"]] = {"scaled_linear": "root", "linear": "linear"}
+_SPACINGS: Mapping[str, Spacing] = {"scaled_linear": "root", "linear": "linear", "squaredcos_cap_v2": "cosine"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +81,8 @@ def is_pipeline(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (INDEX, f"unet/{CONFIG}", f"transformer/{CONFIG}"))
 
 
-def import_diffusers(folder: Path, autoencoder: Path | None = None) -> DiffusersModel:
-    """Read a folder; `autoencoder` is that of another one, where it holds none of its own.
+def import_diffusers(folder: Path, autoencoder: Path | None = None, lora: Lora | None = None) -> DiffusersModel:
+    """Read a folder; `autoencoder` is that of another one, where it holds none, `lora` is merged into its network.
 
     Tokens are embeddings, one a window, or for PixCell one a cell; of a class-conditional DiT they are weights of its
     classes. Raises MissingError, FormatError for what is not computed here, MismatchError for another autoencoder.
@@ -88,7 +90,7 @@ def import_diffusers(folder: Path, autoencoder: Path | None = None) -> Diffusers
     index = read_mapping(folder / INDEX, "a pipeline of diffusers has one")
     held = {name: value for name, value in index.items() if not name.startswith("_") and _is_there(value)}
     _check_parts(held, folder)
-    parts, side = _denoiser(folder, held, read_parametrisation(folder))
+    parts, side = _denoiser(folder, held, read_parametrisation(folder), lora)
     stage = _stage(folder, held, autoencoder)
     if parts.network.shape.channels != stage.channels:
         raise MismatchError(
@@ -183,13 +185,13 @@ def _check_parts(held: Mapping[str, Any], folder: Path) -> None:
 
 
 def _denoiser(
-    folder: Path, held: Mapping[str, Any], parametrisation: Parametrisation
+    folder: Path, held: Mapping[str, Any], parametrisation: Parametrisation, lora: Lora | None
 ) -> tuple[LatentDenoiser | TransformerDenoiser, int]:
     """The network as it is told, and the latents along the windows that it was trained on."""
     if "transformer" in held:
-        network = read_transformer(folder / "transformer")
+        network = read_transformer(folder / "transformer", lora)
         return TransformerDenoiser(network, parametrisation), network.shape.side
-    unet = read_unet(folder / "unet")
+    unet = read_unet(folder / "unet", lora)
     side = read_mapping(folder / "unet" / CONFIG, "").get("sample_size")
     if not isinstance(side, int) or side < 1 or side % unet.shape.multiple:
         raise FormatError(f"`{folder / 'unet' / CONFIG}`: `sample_size` {side!r} is no side of windows for this U-Net")

@@ -8,7 +8,6 @@ several (`y_pos_embed`), and `uncond_embedding` is what was learned for a window
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from patchloom.importers.diffusers_files import (
     write_part,
 )
 from patchloom.importers.ldm_names import TRANSFORMER_BLOCK, Table, under
+from patchloom.importers.lora import Lora, merged
 from patchloom.networks.dit import DiT
 from patchloom.networks.transformer import TransformerShape, places
 from patchloom.networks.transformer_files import Transformer, build
@@ -47,12 +47,16 @@ _NEUTRAL: Mapping[str, Any] = {
 }
 
 
-def read_transformer(folder: Path) -> Transformer:
-    """Read a transformer. Raises MissingError, or FormatError for one that is not computed here."""
+def read_transformer(folder: Path, lora: Lora | None = None) -> Transformer:
+    """Read a transformer, an adapter merged into it. Raises MissingError, or FormatError for what is not computed."""
     config = _settled(read_part(folder, DIT, PIXART, PIXCELL, _OLD))
     shape = shaped(_shape, config, folder)
     check_config(config, transformer_config(shape), _NEUTRAL, folder / CONFIG)
-    return read_network(folder, lambda: build(shape), transformer_names, partial(_without_places, shape, folder))
+
+    def tidy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return _without_places(shape, folder, merged(tensors, lora))
+
+    return read_network(folder, lambda: build(shape), transformer_names, tidy)
 
 
 def export_transformer(network: Transformer, folder: Path) -> None:

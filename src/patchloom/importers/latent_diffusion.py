@@ -22,10 +22,9 @@ from patchloom.errors import FormatError, MissingError
 from patchloom.importers.checkpoint import Checkpoint, check_fit, listed, read_checkpoint
 from patchloom.importers.ldm_config import LatentDiffusionSpec, ModelSpec, find_config, read_config
 from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to_ours, to_theirs, unet_names
-from patchloom.networks.ldm_files import LatentDenoiser
+from patchloom.networks.ldm_files import LatentDenoiser, make_embedder
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet
-from patchloom.networks.zoom import make_embedder
 from patchloom.weights import load_exactly
 
 E = TypeVar("E")
@@ -78,9 +77,14 @@ def import_checkpoint(path: Path, config: Path | None = None, *, ema: bool | Non
     says that they were kept. Raises MissingError or FormatError; nothing that a file says is executed.
     """
     file = find_checkpoint(path)
+    return assemble(read_config(config or config_of(path)), read_checkpoint(file), ema=ema)
+
+
+def config_of(path: Path) -> Path:
+    """The config that belongs to a folder, or to a checkpoint file by its place; raises what `find_config` raises."""
+    file = find_checkpoint(path)
     folder = path if path.is_dir() else file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    spec = read_config(config or find_config(folder))
-    return assemble(spec, read_checkpoint(file), ema=ema)
+    return find_config(folder)
 
 
 def of_parts(

@@ -205,14 +205,24 @@ def read_config(path: Path) -> LatentDiffusionSpec:
     return read_model(path, _EMBEDDERS)
 
 
-def read_model(path: Path, told: Mapping[str, Row[E]]) -> ModelSpec[E]:
-    """Read `*-project.yaml` of a model whose conditioning stage is one of the classes `told`; raises the same."""
+def conditioning_class(path: Path) -> str:
+    """The class of a config's conditioning stage as it stands there, or nothing; raises what `read_config` does."""
+    stage = _project(path).model.params.get("cond_stage_config")
+    return str(stage.get("target", "")) if isinstance(stage, dict) else ""
+
+
+def _project(path: Path) -> _Project:
     if path.is_file() and path.stat().st_size > _LONGEST:
         raise FormatError(f"`{path}` is {path.stat().st_size} bytes long, which no config is")
     try:
-        project = records.read_yaml(_Project, path)
+        return records.read_yaml(_Project, path)
     except RecursionError:
         raise FormatError(f"`{path}` nests deeper than a config does") from None
+
+
+def read_model(path: Path, told: Mapping[str, Row[E]]) -> ModelSpec[E]:
+    """Read `*-project.yaml` of a model whose conditioning stage is one of the classes `told`; raises the same."""
+    project = _project(path)
     try:
         return _spec(project.model, told, str(path))
     except FormatError:

@@ -14,15 +14,15 @@ import torch
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.parametrisation import Preconditioned
-from patchloom.errors import DependencyError, FormatError, InputError, MissingError
+from patchloom.errors import InputError
 from patchloom.geometry import Box
 from patchloom.importers.checkpoint import read_checkpoint
-from patchloom.importers.latent_diffusion import find_checkpoint, fit
-from patchloom.importers.ldm_config import ModelSpec, Row, find_config, read_model
+from patchloom.importers.latent_diffusion import config_of, find_checkpoint, fit
+from patchloom.importers.ldm_config import ModelSpec, Row, conditioning_class, read_model
 from patchloom.importers.ldm_names import Table, under
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet
-from patchloom.networks.path_told import ClassShape, ClassTold, TextShape, TextTold, Words
+from patchloom.networks.path_told import ClassShape, ClassTold, TextShape, TextTold
 
 Told: TypeAlias = ClassTold | TextTold
 ToldShape: TypeAlias = ClassShape | TextShape
@@ -36,7 +36,6 @@ VERSIONS: dict[str, TextShape] = {
 }
 """Text encoders that configs name, and what they are."""
 
-_TOKENIZER = ("tokenizer.json", "vocab.json")
 _TEXT = {
     "words": "embeddings.token_embedding",
     "places": "embeddings.position_embedding",
@@ -102,12 +101,16 @@ def import_told(path: Path, config: Path | None = None, *, ema: bool | None = No
     Raises MissingError or FormatError; nothing that a file says is executed.
     """
     file = find_checkpoint(path)
-    folder = path if path.is_dir() else file.parent.parent if file.parent.name == "checkpoints" else file.parent
-    spec = read_model(config or find_config(folder), TOLD)
+    spec = read_model(config or config_of(path), TOLD)
     with torch.device("meta"):
         told = ClassTold(spec.embedder) if isinstance(spec.embedder, ClassShape) else TextTold(spec.embedder)
     fitted = fit(spec, told, told_names(told), read_checkpoint(file), ema=ema)
     return ToldDiffusion(fitted.spec, fitted.network, fitted.autoencoder, told, fitted.passengers)
+
+
+def is_told(path: Path, config: Path | None = None) -> bool:
+    """Whether a checkpoint's config says that the model is told a class or a text; raises what `import_told` does."""
+    return conditioning_class(config or config_of(path)) in TOLD
 
 
 def told_names(network: Told) -> Table:
@@ -118,28 +121,6 @@ def told_names(network: Told) -> Table:
     for number in range(len(network.blocks)):
         table |= under(f"blocks.{number}", f"encoder.layers.{number}", _TEXT_BLOCK)
     return {own: f"transformer.text_model.{theirs}" for own, theirs in table.items()}
-
-
-def words_of(captions: Sequence[str], shape: TextShape, folder: Path) -> Words:
-    """Captions as the tokenizer in a folder (vocab.json and merges.txt) numbers them, cut and padded to the length.
-
-    Raises DependencyError without transformers, MissingError or FormatError for a folder that holds no tokenizer.
-    """
-    if not folder.is_dir():
-        raise MissingError(f"there is no folder `{folder}` with the tokenizer of the model's text encoder")
-    if not any((folder / name).is_file() for name in _TOKENIZER):  # without, transformers makes an empty one
-        raise FormatError(f"`{folder}` holds no tokenizer of CLIP's: neither {' nor '.join(_TOKENIZER)}")
-    try:
-        from transformers import CLIPTokenizer
-    except ImportError as error:
-        raise DependencyError(f"captions need a tokenizer: pip install 'patchloom[hub]' ({error})") from error
-    length = shape.length * shape.parts
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-        found = tokenizer(list(captions), truncation=True, max_length=length, padding="max_length")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FormatError(f"`{folder}` holds no tokenizer of CLIP's: {error!s:.300}") from None
-    return Words(torch.tensor(found["input_ids"]), torch.tensor(found["attention_mask"]).bool())
 
 
 def _class(own: _Class) -> ClassShape:

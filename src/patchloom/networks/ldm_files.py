@@ -14,9 +14,10 @@ import torch
 from patchloom import records, weights
 from patchloom.diffusion.parametrisation import Parametrisation, Preconditioned
 from patchloom.errors import FormatError
+from patchloom.networks.given_tokens import GivenShape, GivenTokens
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
-from patchloom.networks.zoom import ZoomShape, make_embedder
+from patchloom.networks.zoom import ZoomEmbedder, ZoomShape
 
 FORMAT = 1
 KIND = "latent-diffusion"
@@ -30,7 +31,7 @@ class LatentDenoiserRecord:
     format: int
     kind: Literal["latent-diffusion"]
     unet: LatentUNetShape
-    embedder: EmbedderShape | ZoomShape  # the first that a file fits: the second has every field of the first
+    embedder: EmbedderShape | ZoomShape | GivenShape  # the first that a file fits: others have every field of it
     parametrisation: Parametrisation
 
 
@@ -46,6 +47,13 @@ class LatentDenoiser:
     def denoiser(self) -> Preconditioned[TokenCondition]:
         """Expected clean latents, told by tokens."""
         return Preconditioned(self.network, self.parametrisation)
+
+
+def make_embedder(shape: EmbedderShape) -> TokenEmbedder:
+    """What makes the tokens of a shape."""
+    if isinstance(shape, ZoomShape):
+        return ZoomEmbedder(shape)
+    return GivenTokens(shape) if isinstance(shape, GivenShape) else TokenEmbedder(shape)
 
 
 def save_latent_denoiser(parts: LatentDenoiser, folder: Path, dtype: torch.dtype = torch.float32) -> None:

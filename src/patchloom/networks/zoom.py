@@ -131,8 +131,3 @@ class _Block(nn.Module):
         own = self.norm(rows)
         rows = rows + self.attention(own, own, own, need_weights=False)[0]
         return rows + self.feed_out(F.gelu(self.feed_in(self.feed_norm(rows))))  # type: ignore[no-any-return]
-
-
-def make_embedder(shape: EmbedderShape) -> TokenEmbedder:
-    """What makes the tokens of a shape."""
-    return ZoomEmbedder(shape) if isinstance(shape, ZoomShape) else TokenEmbedder(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from patchloom.errors import InputError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
 from patchloom.networks.ldm_files import LatentDenoiser, load_latent_denoiser, save_latent_denoiser
+from patchloom.networks.path_told import ClassTold, TextTold
 from patchloom.networks.transformer_files import TransformerDenoiser, save_transformer
 from patchloom.pipelines.assemble import card_of
 from patchloom.pipelines.pipeline import checked_record, write_record
@@ -31,6 +32,7 @@ from patchloom.pipelines.record import (
     PipelineRecord,
     Source,
 )
+from patchloom.pipelines.told import save_reader
 
 STEPS, GUIDANCE = 20, 2.0
 
@@ -54,12 +56,19 @@ def save_imported(
     source: Source,
     facts: Facts,
     dtype: torch.dtype = torch.float32,
+    *,
+    told: ClassTold | TextTold | None = None,
+    tokenizer: Path | None = None,
 ) -> PipelineRecord:
     """Write the folder; `pipeline.json` comes last and makes it a pipeline.
 
-    Raises InputError for a bad pixel size, or an encoder whose embeddings are of another length.
+    `told` is what reads the text, or knows the classes, of a model that is told no pictures' embeddings; it is kept in
+    the folder with the files of its `tokenizer`. Raises InputError for a bad pixel size, or an encoder whose embeddings
+    are of another length.
     """
     record = described(parts, stage, patch_px, source, facts)
+    if told is not None:
+        record = replace(record, encoder=save_reader(told, patch_px, tokenizer, folder, source.licence))
     (folder / RECORD).unlink(missing_ok=True)
     _save_stage(stage, folder / AUTOENCODER, dtype)
     _save_denoiser(parts, folder / DENOISER, dtype)

@@ -41,6 +41,7 @@ class Source:
     averaged: bool  # whether these are averaged weights
     passengers: tuple[str, ...]  # what the checkpoint held beside
     licence: str | None = None  # of the weights; None is not stated
+    adapter: str | None = None  # a LoRA merged into them: its file, digest and strength
 
 
 @dataclass(frozen=True, slots=True)
