@@ -2,11 +2,13 @@
 
     python benchmarks/loom_guidance.py he-foundation --cells 31 --seeds 2
     python benchmarks/loom_guidance.py he-foundation --kind null --cells 15 --seeds 2
+    python benchmarks/loom_guidance.py he-foundation --kind similarity --cells 15 --window 64 --core 56
 
 Statistics of dynamic thresholding and of guidance rescale are of one window, so neighbours are scaled differently: the
 seam meter on the finished latents says whether it shows (`--kind window`). `--kind null` asks the null branch at some
-steps alone, and at none. `difference` is the root mean square of the latents'
-difference from plain guidance of the same seed; `floor` is that between two seeds.
+steps alone, and at none. `--kind similarity` adds similarity guidance, whose cells must lie inside a window.
+`difference` is the root mean square of the latents' difference from plain guidance of the same seed; `floor` is that
+between two seeds. Small canvases are one window unless `--window` says otherwise, and then have no seams.
 """
 
 from __future__ import annotations
@@ -42,23 +44,21 @@ GRID = Path(__file__).parent.parent / "src/patchloom/samples/gallbladder.grid"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kind of guidance: its name, and the run that has it, of a seed and a scale."""
+    """A kind of guidance: its name, and the run that has it, of what plain guidance is told."""
 
     name: str
-    run: Callable[[Pipeline, Any, int, float], Run[Any]]
+    run: Callable[[Pipeline, Any, Settings], Run[Any]]
 
 
-def plain(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
-    """Classifier-free guidance as `patchloom generate` has it."""
-    return plan_run(pipeline, grid, Settings(seed, guidance=scale))
+PLAIN = Case("plain", plan_run)  # classifier-free guidance as `patchloom generate` has it
 
 
 def rescaled(share: float) -> Case:
     """Guidance rescale by a share."""
 
-    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
-        usual = plain(pipeline, grid, seed, scale)
-        return replace(usual, denoiser=guided(pipeline.denoiser, scale, rescale=share))
+    def run(pipeline: Pipeline, grid: Any, told: Settings) -> Run[Any]:
+        denoiser = guided(pipeline.denoiser, told.guidance or 1.0, rescale=share)
+        return replace(plan_run(pipeline, grid, told), denoiser=denoiser)
 
     return Case(f"rescale {share}", run)
 
@@ -66,25 +66,32 @@ def rescaled(share: float) -> Case:
 def limited(quantile: float, bound: float) -> Case:
     """Dynamic thresholding."""
 
-    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
-        usual = plain(pipeline, grid, seed, scale)
+    def run(pipeline: Pipeline, grid: Any, told: Settings) -> Run[Any]:
+        usual = plan_run(pipeline, grid, told)
         return replace(usual, denoiser=thresholded(usual.denoiser, quantile=quantile, bound=bound))
 
     return Case(f"thresholding {quantile}, bound {bound}", run)
 
 
+def other(name: str, change: Callable[[Settings], Settings]) -> Case:
+    """Other settings."""
+    return Case(name, lambda pipeline, grid, told: plan_run(pipeline, grid, change(told)))
+
+
 def seldom(every: int) -> Case:
     """The null branch asked at every so many steps."""
+    return other(f"null every {every}", lambda told: replace(told, null_every=every))
 
-    def run(pipeline: Pipeline, grid: Any, seed: int, scale: float) -> Run[Any]:
-        return plan_run(pipeline, grid, Settings(seed, guidance=scale, null_every=every))
 
-    return Case(f"null every {every}", run)
+def pulled(strength: float) -> Case:
+    """Similarity guidance."""
+    return other(f"similarity {strength}", lambda told: replace(told, similarity=strength))
 
 
 CASES = {
     "window": [rescaled(0.7), limited(0.995, 3.0), limited(0.95, 1.5)],
-    "null": [seldom(2), seldom(3), Case("unguided", lambda pipeline, grid, seed, _: plain(pipeline, grid, seed, 1.0))],
+    "null": [seldom(2), seldom(3), other("unguided", lambda told: replace(told, guidance=1.0))],
+    "similarity": [pulled(0.1), pulled(0.3)],
 }
 
 
@@ -109,8 +116,10 @@ def main() -> None:
     parser.add_argument("pipeline")
     parser.add_argument("--cells", type=int, default=15, help="of the sample grid on a side: 15 are 1024 px, 31 2048")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--kind", choices=["window", "null"], default="window")
+    parser.add_argument("--kind", choices=list(CASES), default="window")
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--window", type=int, help="in latents; default: by the canvas")
+    parser.add_argument("--core", type=int, help="in latents")
     asked = parser.parse_args()
     device = torch.device("cpu")
     pipeline = load_pipeline(asked.pipeline, device, choose_dtype("auto", device))
@@ -118,8 +127,9 @@ def main() -> None:
     first: NDArray[Any] | None = None
     for seed in range(asked.seeds):
         usual: NDArray[Any] | None = None
-        for case in (Case("plain", plain), *CASES[asked.kind]):
-            run = case.run(pipeline, grid, seed, asked.guidance)
+        settings = Settings(seed, guidance=asked.guidance, window=asked.window, core=asked.core)
+        for case in (PLAIN, *CASES[asked.kind]):
+            run = case.run(pipeline, grid, settings)
             started = time.perf_counter()
             latents = weave_canvas(run).read(run.latents.box)
             seconds = time.perf_counter() - started
