@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -28,6 +27,6 @@ def demo(*, output: Path, seed: int, device: str, dtype: str, as_json: bool) -> 
     from patchloom.pipelines.demo import demo as run
 
     with progress() as bar:
-        facts = run(output, lambda label: nullcontext(bar(label)), seed=seed, device=device, dtype=dtype)
+        facts = run(output, bar, seed=seed, device=device, dtype=dtype)
     ordered = {**{name: value for name, value in facts.items() if name not in LAST}, **{n: facts[n] for n in LAST}}
     emit(ordered, as_json)

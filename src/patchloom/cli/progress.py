@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
 
 import click
 
-Advance: TypeAlias = Callable[[int, int], None]
-"""(done, total): how many of how many units are finished. Rooms call it; they know no bar."""
+from patchloom.pipelines.progress import Advance, Bars, counted
 
-Bar: TypeAlias = Callable[[str], Advance]
-"""A label to the function that moves the bar beside it."""
+__all__ = ["Advance", "Bars", "counted", "progress"]
 
 LOG_SECONDS = 30.0
 
 
 @contextmanager
-def progress() -> Iterator[Bar]:
+def progress() -> Iterator[Bars]:
     """Bars for as long as the context lasts; the first word from a room makes its bar appear."""
     if sys.stderr.isatty():
         with _bars() as bar:
@@ -29,20 +26,8 @@ def progress() -> Iterator[Bar]:
         yield _Log
 
 
-def counted(advance: Advance, total: int) -> Callable[[int], None]:
-    """For rooms that say how many more units are finished: the function that adds them up."""
-    done = 0
-
-    def more(units: int) -> None:
-        nonlocal done
-        done += units
-        advance(done, total)
-
-    return more
-
-
 @contextmanager
-def _bars() -> Iterator[Bar]:
+def _bars() -> Iterator[Bars]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
