@@ -94,6 +94,7 @@ class How:
     wrap: Literal["x", "y", "both"] | None
     norms: Literal["frozen", "exact", "own"] | None
     batch: int | None
+    coarse: Path | None
 
     def settings(self, pipeline: Pipeline) -> Settings:
         """What the pipeline is told; an option without effect is named on stderr."""
@@ -149,4 +150,10 @@ how = options.gathered(
         "layer by layer (exact, for small ones), or each tile by itself (own).",
     ),
     click.option("--batch", type=click.IntRange(1), help="Windows denoised at once; default: 65,536 latents of them."),
+    click.option(
+        "--coarse",
+        metavar="IMAGE",
+        type=options.FILE,
+        help="A picture a whole number of times smaller, which the image, downsampled, will show.",
+    ),
 )

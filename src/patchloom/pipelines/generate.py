@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from patchloom import weights
 from patchloom.diffusion.official import start_deviation
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
@@ -27,6 +28,7 @@ from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, needed, tiling_of
 from patchloom.pipelines.edit import Edit
+from patchloom.pipelines.following import following
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, sized, stages_of
 from patchloom.pipelines.similarity_guidance import towards
@@ -57,7 +59,9 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
     frame, factor = canvas(pipeline, grid), pipeline.record.factor
-    run = towards(run_of(pipeline, pipeline.conditioning.scene(grid), frame, settings), pipeline, grid, settings)
+    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, replace(settings, similarity=0.0))
+    run = towards(run, pipeline, grid, settings)
+    run = following(run, pipeline, settings)
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
 
 
@@ -240,7 +244,8 @@ def provenance(
             "encoder": grid.encoder.name,
             "reference": grid.reference.name if grid.reference else None,
         },
-        "settings": asdict(sized(pipeline, settings, (frame.height, frame.width))),
+        "settings": asdict(sized(pipeline, settings, (frame.height, frame.width)))
+        | {"coarse": None if settings.coarse is None else weights.digest(settings.coarse)},
         "device": pipeline.device.type,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         **({"not_checked": list(pipeline.doubts)} if pipeline.doubts else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+from pathlib import Path
 from typing import Any, Literal
 
 from patchloom.diffusion.denoiser import Denoiser
@@ -54,6 +55,7 @@ class Settings:
     wrap: Literal["x", "y", "both"] | None = None  # which edges are joined: left and right, upper and lower
     norms: Norms | None = None  # what a foreign decoder's norms measure; None for decoders without any
     strength: float = 1.0  # share of the steps that are taken, the last ones; below 1 they begin at an image
+    coarse: Path | None = None  # a picture that large images, downsampled, will show
 
     @property
     def joined(self) -> Wrap:
@@ -146,7 +148,9 @@ def _officially(settings: Settings) -> Settings:
 
 
 def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
-    """The guided denoiser of the settings."""
+    """The guided denoiser of the settings. Raises InputError for similarity guidance, which needs a grid as well."""
+    if settings.similarity:
+        raise InputError("similarity guidance follows the grid of a large image, and here is none; leave it out")
     chosen = settled(pipeline, settings)
     own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
     if chosen.null_every != 1:
