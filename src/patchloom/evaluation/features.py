@@ -18,7 +18,7 @@ from patchloom.evaluation.estimates import FeatureSpace, Side
 from patchloom.evaluation.matrices import Groups, checked
 from patchloom.evaluation.patches import Patches, UInt8
 
-BATCH = 32
+_ON_CPU, _ELSEWHERE = 8, 32  # pictures at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,16 +36,16 @@ def features(
     encoder: Encoder,
     *,
     resize_px: int | None = None,
-    batch: int = BATCH,
+    batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Encode every picture, a batch at a time.
+    """Encode every picture, a batch (that of `batch_of`, where it is None) at a time.
 
     The encoder brings pictures to its own size; with `resize_px` they are brought to that size first, by Pillow's
     antialiased bicubic. Raises InputError where pictures differ in size and no `resize_px` is given, or where the
     network answers NaN.
     """
-    parts = []
+    parts, batch = [], batch or batch_of(encoder)
     for start in range(0, patches.n, batch):
         numbers = range(start, min(start + batch, patches.n))
         parts.append(encode(encoder, _stacked([_sized(patches.read(n), resize_px) for n in numbers]), batch))
@@ -55,6 +55,15 @@ def features(
     checked(rows, f"features of `{patches.name}`", least=1)
     space = FeatureSpace(encoder.spec.name, encoder.spec.digest, encoder.spec.dim, resizer(encoder, resize_px))
     return Features(rows, space, Side(patches.name, patches.n, patches.codec), patches.groups)
+
+
+def batch_of(encoder: Encoder) -> int:
+    """How many pictures an encoder sees at once: on a CPU few, since the maps of many do not fit its caches.
+
+    EfficientNet-Lite0 is half as fast again with 8 as with 32 there, and answers with the same bits.
+    """
+    on_cpu = not isinstance(encoder, NetworkEncoder) or encoder.device.type == "cpu"
+    return _ON_CPU if on_cpu else _ELSEWHERE
 
 
 def resizer(encoder: Encoder, resize_px: int | None = None) -> str:

@@ -20,6 +20,7 @@ from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.slide import reference_of
 from patchloom.errors import InputError
+from patchloom.evaluation.features import batch_of
 from patchloom.fields.field import Field
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.evaluate import Bars
@@ -133,4 +134,5 @@ def _grid(making: Making, path: Path) -> EmbeddingGrid:
 def cells_side_by_side(mosaic: Field, encoder: Encoder, cell_px: int) -> EmbeddingGrid:
     """The grid of a picture's whole cells, all of them, side by side."""
     rows, cols = (length // cell_px for length in mosaic.frame.box.shape)
-    return embed(mosaic, encoder, cell_px=cell_px, stride_px=cell_px, valid=np.ones((rows, cols), dtype=bool))
+    valid = np.ones((rows, cols), dtype=bool)
+    return embed(mosaic, encoder, cell_px=cell_px, stride_px=cell_px, valid=valid, batch=batch_of(encoder))

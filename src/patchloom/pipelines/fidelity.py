@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
+from patchloom.evaluation.features import batch_of
 from patchloom.evaluation.similarity import Similarity, grid_similarity
 from patchloom.fields.field import Field
 from patchloom.grids.grid import EmbeddingGrid
@@ -43,6 +44,7 @@ def fidelity(
             stride_px=grid.stride_px,
             valid=grid.valid,
             pixel_size=grid.pixel_size,
+            batch=batch_of(judge),
             progress=progress,
         )
 

@@ -25,6 +25,7 @@ from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.slide import MIN_VALID, reference_of
 from patchloom.errors import InputError
+from patchloom.evaluation.features import batch_of
 from patchloom.evaluation.patches import UInt8, codec_of
 from patchloom.fields.field import Cropped
 from patchloom.geometry import Box
@@ -107,7 +108,6 @@ class Making:
     encoder: Encoder
     settings: Settings
     size: Size
-    varied: int  # places of a slide of which variations are made
 
     @property
     def patch(self) -> int:
@@ -115,8 +115,10 @@ class Making:
         return self.pipeline.record.patch_px
 
 
-def hold_out(making: Making, entry: Entry, number: int, folder: Path, bars: Bars) -> HeldOut:
+def hold_out(making: Making, entry: Entry, number: int, varied: int, folder: Path, bars: Bars) -> HeldOut:
     """What is finished of a slide, or all of it made now; `number` turns the chessboard, as `turn` says.
+
+    Of `varied` places of A, or of all where there are fewer, several variations are made.
 
     Raises InputError where the slide holds no patch of tissue, and what reading it raises.
     """
@@ -127,8 +129,8 @@ def hold_out(making: Making, entry: Entry, number: int, folder: Path, bars: Bars
         slide = Rescaled(raster, making.pipeline.pixel_size)
         box, places = survey(slide, making.patch, making.size.region_px, entry.key, number)
         grid = _grid(making, slide, raster, box)
-    held = HeldOut(entry.name, entry.group, codec_of(entry.path), _numbers(box), tuple(places), making.varied)
-    return finish(making, replace(held, varied=min(making.varied, len(held.half("A")))), grid, folder, bars)
+    held = HeldOut(entry.name, entry.group, codec_of(entry.path), _numbers(box), tuple(places), varied)
+    return finish(making, replace(held, varied=min(varied, len(held.half("A")))), grid, folder, bars)
 
 
 def finish(making: Making, held: HeldOut, grid: EmbeddingGrid, folder: Path, bars: Bars) -> HeldOut:
@@ -193,6 +195,7 @@ def _grid(making: Making, slide: Rescaled, raster: Raster, box: Box) -> Embeddin
         origin=(float(box.y), float(box.x)),
         pixel_size=making.pipeline.pixel_size,
         reference=reference_of(raster),
+        batch=batch_of(making.encoder),
     )
 
 
