@@ -29,6 +29,7 @@ from patchloom.pipelines.generate import Order, generate, plan_run, provenance
 from patchloom.pipelines.image_file import estimate, generate_file
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.record import NOT_STATED
+from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.similarity_guidance import sight_of
 from patchloom.pipelines.workers import Recipe
@@ -65,7 +66,9 @@ def test_cells_are_nearer_to_their_grid(tiny: Pipeline, grid: EmbeddingGrid) -> 
 
 
 def test_off_is_no_guidance_at_all(tiny: Pipeline, grid: EmbeddingGrid) -> None:
-    np.testing.assert_array_equal(pixels(tiny, grid, OFF), pixels(tiny, grid, Settings(steps=4, batch=2, window=16, core=12)))
+    np.testing.assert_array_equal(
+        pixels(tiny, grid, OFF), pixels(tiny, grid, Settings(steps=4, batch=2, window=16, core=12))
+    )
     assert plan_run(tiny, grid, OFF).gradients(1.0) == 0
 
 
@@ -74,6 +77,11 @@ def test_every_order_and_part_has_the_same_bytes(tiny: Pipeline, grid: Embedding
     whole, part = pixels(tiny, grid, HOW), Box(40, 24, 50, 70)
     np.testing.assert_array_equal(pixels(tiny, grid, HOW, order=order), whole)
     np.testing.assert_array_equal(pixels(tiny, grid, HOW, only=part), whole[:, 40:90, 24:94])
+
+
+def test_patches_without_a_grid_refuse_it(tiny: Pipeline) -> None:
+    with pytest.raises(InputError, match="follows the grid of a large image"):
+        sample(tiny, np.zeros((1, tiny.record.encoder.dim), np.float32), HOW)
 
 
 @dataclass
