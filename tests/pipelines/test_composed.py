@@ -60,6 +60,11 @@ def test_half_a_is_the_first_half_of_a_place_and_the_last_of_the_next(finished: 
     assert [halves[f"slide{number}.png"] for number in range(16)] == [*"AAAABBBBBBBBAAAA"]
 
 
+def test_as_many_places_are_varied_as_were_asked_for(finished: tuple[Path, Evaluation]) -> None:
+    """Though half of the slides, those of half B, have none."""
+    assert sum(slide.varied for slide in finished[1].slides) == SIZE.cells
+
+
 def test_each_square_is_the_middle_of_another_slide_of_half_a(finished: tuple[Path, Evaluation], small: Path) -> None:
     one, place = mixed(finished)
     assert len(one.places) == 2 * 4

@@ -72,7 +72,7 @@ def evaluate_pipeline(
     entries = _entries(test, size)
     seen = _training(pipeline, training, entries, size, settings.seed)
     _claim(folder, pipeline, entries, size, settings)
-    making = Making(pipeline, pipeline.encoder(), settings, size, -(-size.cells // len(entries)))
+    making = Making(pipeline, pipeline.encoder(), settings, size)
     slides, broken = _held_out(making, entries, folder, bars)
     entries = entries_of(slides, entries)
     for held, entry in compose(making, slides, entries, folder, bars):
@@ -150,8 +150,10 @@ def _held_out(
     advance, counts = bars("slides"), Counter(entry.group for entry in entries)
     for number, entry in enumerate(entries):
         turned = turn(entry.group, [slide.group for slide in slides], counts[entry.group])
+        # What slides before had too few places for falls to this one.
+        wanted = -(-making.size.cells * (number + 1) // len(entries)) - sum(slide.varied for slide in slides)
         try:
-            slides.append(hold_out(making, entry, turned, folder / "slides" / entry.key, bars))
+            slides.append(hold_out(making, entry, turned, wanted, folder / "slides" / entry.key, bars))
         except MismatchError:
             raise
         except (InputError, MissingError) as error:
