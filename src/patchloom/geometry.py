@@ -78,7 +78,7 @@ class Box:
         return Box(self.y * factor, self.x * factor, self.height * factor, self.width * factor)
 
     def over(self, factor: int) -> Box:
-        """The same place counted in pixels `factor` times larger; raises where that is not exact."""
+        """The same place counted in pixels `factor` times larger. Raises GeometryError where that is not exact."""
         if any(value % factor for value in (self.y, self.x, self.height, self.width)):
             raise GeometryError(
                 f"{self} cannot be counted in units of {factor} pixels without rounding; "
@@ -88,7 +88,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """Read `X,Y,WIDTH,HEIGHT` in level-0 pixels, the order in which OpenSlide and QuPath speak."""
+        """Read `X,Y,WIDTH,HEIGHT` in level-0 pixels, the order of OpenSlide and QuPath. Raises InputError for anything else."""
         parts = text.split(",")
         if len(parts) != 4 or not all(re.fullmatch(r"\s*-?\d+\s*", part) for part in parts):
             raise InputError(f"region `{text}` is not X,Y,WIDTH,HEIGHT in whole pixels, as in 1024,512,2048,2048")
@@ -105,7 +105,7 @@ _OBJECTIVE_UM = 10.0  # an objective of 20x means about 0.5 um a pixel, 40x 0.25
 
 @dataclass(frozen=True, slots=True, order=True)
 class PixelSize:
-    """The length of a pixel's side in metres."""
+    """The length of a pixel's side in metres. Raises InputError for what is no positive length."""
 
     metres: float
 
@@ -115,7 +115,7 @@ class PixelSize:
 
     @classmethod
     def parse(cls, text: str) -> PixelSize:
-        """Read `0.5um`, `20x` (objective power: 10 um divided by it) or `0.6m`."""
+        """Read `0.5um`, `20x` (objective power: 10 um divided by it) or `0.6m`. Raises InputError for anything else."""
         match = _PIXEL_SIZE.fullmatch(text)
         try:
             if match is None:
@@ -160,7 +160,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """A window along one axis: what it reads, and the core of its answer that is kept."""
+    """A window along one axis: what it reads, and the core of its answer that is kept, which must lie inside it."""
 
     start: int
     stop: int

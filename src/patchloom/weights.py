@@ -79,7 +79,7 @@ def rounded(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module with its parameters in a dtype and its buffers, which are constants, left as they are."""
+    """The same module, its parameters turned into a dtype in place; buffers, which are constants, stay as they are."""
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
     return module

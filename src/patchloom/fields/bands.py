@@ -64,7 +64,10 @@ class Band:
         return np.frombuffer(data, np.dtype(entry["dtype"].decode())).reshape(entry["shape"])
 
     def put(self, index: int, tile: NDArray[Any]) -> None:
-        """Append a tile, then its record. Raises CapacityError; the tiles that were there stay."""
+        """Append a tile (channels, height, width), then its record; the tiles that were there stay.
+
+        Raises GeometryError for another number of axes, CapacityError on a full disk.
+        """
         if tile.ndim != 3:
             raise GeometryError(f"a tile has three axes (channels, height, width), not the shape {tile.shape}")
         data = np.ascontiguousarray(tile).tobytes()

@@ -44,7 +44,7 @@ class ArrayField:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """A box of another field, as a field of its own whose corner is (0, 0)."""
+    """A box of another field, as a field of its own whose corner is (0, 0). GeometryError where it lies outside."""
 
     source: Field
     box: Box

@@ -16,7 +16,7 @@ from patchloom.geometry import OPEN, Box, Frame, Period
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """The first `count` channels of another field: the image, of a state that holds more."""
+    """The first `count` channels of another field: the image, of a state that holds more. GeometryError for fewer."""
 
     source: Field
     count: int
@@ -54,7 +54,7 @@ class Scaled:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """The sum of two fields of one extent, as float32: an image under noise."""
+    """The sum of two fields of one extent, as float32: an image under noise. GeometryError where extents differ."""
 
     first: Field
     second: Field

@@ -10,7 +10,7 @@ from patchloom.geometry import PixelSize
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A slide, raster or picture, at its level 0. It is named and measured, never opened again through this."""
+    """A slide, raster or picture, at its level 0: named and measured, never opened. Raises InputError without area."""
 
     name: str  # file name without folders
     height: int  # level-0 pixels

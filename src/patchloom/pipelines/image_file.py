@@ -53,7 +53,8 @@ def generate_file(
     the same call goes on where an interrupted one ended. `windows` and `rows` hear of finished windows and rows.
     `only` makes a box of the image's pixels, `edit` makes a region of an earlier one anew, and `save_latents` keeps
     what a later edit needs as `NAME.latents` beside `path`.
-    Raises what `generate` and `write` raise; MismatchError where `work` holds a run with other settings.
+    Raises what `generate` and `write` raise; InputError where latents of a part are to be kept, MismatchError where
+    `work` holds a run with other settings.
     """
     settings, crew = settings or Settings(), crew or Sparing()
     if only is not None and save_latents:

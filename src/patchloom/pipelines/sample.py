@@ -54,9 +54,10 @@ def sample(
 
 
 def slerp(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], steps: int) -> NDArray[np.float32]:
-    """The way (steps, dim) from one embedding to another: the direction by the great circle, the length linearly.
+    """The way (steps, dim) between two embeddings (dim,): the direction by the great circle, the length linearly.
 
     Shoemake (1985). Where the two point (nearly) the same way or opposite ways it goes straight, as no circle is told.
+    Raises InputError for fewer than 2 steps.
     """
     if steps < 2:
         raise InputError(f"a way has two ends: at least 2 steps, not {steps}")

@@ -33,7 +33,7 @@ class GeoReference:
         return GeoReference(self.crs, moved)
 
     def rescaled(self, factor: float) -> GeoReference:
-        """The same corner with pixels `factor` times as long."""
+        """The same corner with pixels `factor` times as long. Raises GeometryError for a factor not above 0."""
         if factor <= 0:
             raise GeometryError(f"a georeference cannot be scaled by {factor}; the factor must be positive")
         a, b, c, d, e, f = self.transform

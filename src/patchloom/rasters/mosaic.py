@@ -20,6 +20,7 @@ class Mosaic:
     """Squares of `side_px` from the middles of files, row by row: a field of RGB at `pixel_size`.
 
     A file is opened when its square is read. Cells whose side divides `side_px`, a side apart, lie in one file each.
+    Raises GeometryError for squares or rows without extent, InputError where the files do not fill the last row.
     """
 
     paths: tuple[Path, ...]
@@ -80,7 +81,8 @@ def mosaic(
 ) -> Mosaic:
     """The mosaic of files, as nearly square as their number allows where `columns` is None.
 
-    It has the first file's pixel size where none is given. Raises what `Mosaic` and opening the first file raise.
+    It has the first file's pixel size where none is given. Raises InputError without files, and what
+    `Mosaic` and opening the first file raise.
     """
     if not paths:
         raise InputError("a mosaic needs at least one picture")

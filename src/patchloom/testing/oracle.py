@@ -71,7 +71,10 @@ def along(covariance: Matrix, shape: tuple[int, int], axis: int) -> Matrix:
 
 
 def figures(covariance: Matrix, kernel: Kernel, borders: NDArray[np.int64], *, margin: int, lag: int = 16) -> Figures:
-    """Figures of a line, without the `margin` latents at its ends; `borders` as from the function of that name."""
+    """Figures of a line, without the `margin` latents at its ends; `borders` as from the function of that name.
+
+    `covariance` is (n, n), `kernel` the field's own, `lag` in latents. Raises InputError for a line too short for it.
+    """
     inner = covariance[margin : len(covariance) - margin, margin : len(covariance) - margin]
     if len(inner) <= lag:
         raise InputError(f"a line of {len(covariance)} latents without {margin} at each end is too short for lag {lag}")

@@ -56,7 +56,7 @@ class AutoencoderTask:
         return len(self.plots)
 
     def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of one crop from each datum's plot."""
+        """The loss, a scalar, of one crop of the plot of each datum numbered `index` (b,), and its parts."""
         crops = self._crops(index, draws)
         network = _network(self.module)
         latents = self._latents(network, crops)

@@ -67,7 +67,7 @@ class EncoderTask:
         return len(self.places.plots)
 
     def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of two looks at one place of each datum's plot."""
+        """The loss, a scalar, of two looks at one place of the plot of each datum numbered `index` (b,)."""
         first, second = self._looks(self.places, index, draws.device)
         projections = self.module(torch.cat([first, second]))
         with torch.autocast(index.device.type, enabled=False):

@@ -15,7 +15,7 @@ from patchloom.training.stain import Colours, jittered
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How much one look at a place may differ from another."""
+    """How much one look at a place may differ from another. Raises InputError for numbers below 0."""
 
     scale: tuple[float, float] = (0.7, 1.4)  # pixels of the slide to a pixel of the crop, from and to
     shift: float = 0.2  # of a crop's side: how far its centre may lie from the place, down and across

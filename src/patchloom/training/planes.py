@@ -27,7 +27,7 @@ class Planes:
     def pack(cls, planes: Iterable[Tensor], sizes: Sequence[tuple[int, int]], device: torch.device) -> Planes:
         """Pack tensors (height, width, channels) of one dtype and one number of channels, and of these sizes.
 
-        They are taken one by one, so the host never holds them all.
+        They are taken one by one, so the host never holds them all. Raises InputError where there is none.
         """
         height, width = torch.tensor(sizes).T.contiguous()
         stop = (height * width).cumsum(0)

@@ -53,7 +53,9 @@ def train_config(
     """Train what the config describes, into its `output` folder; the rest is told at `loop.train`.
 
     A checkpoint belongs to what is trained and to the dataset that it is trained on; how long and how fast, and what
-    is written when, may change from one session to the next.
+    is written when, may change from one session to the next. Raises MissingError or FormatError for what is no dataset,
+    InputError where the config does not fit it or `output` holds a run and nobody said `resume`, and MismatchError
+    where that run, or the weights it starts from, are of something else.
     """
     dataset = open_dataset(Path(config.data))
     return loop.train(
