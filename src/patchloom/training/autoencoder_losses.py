@@ -22,7 +22,7 @@ Figures = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """The weights of an autoencoder's losses; one of 0 is not computed. InputError for one below 0, or none of the picture."""
+    """The weights of an autoencoder's losses; one of 0 is not computed. Raises InputError for one below 0."""
 
     l1: float = 1.0  # absolute difference of pixels
     edges: float = 0.5  # absolute difference of neighbours' differences
