@@ -88,7 +88,7 @@ class Box:
 
     @classmethod
     def parse(cls, text: str) -> Box:
-        """Read `X,Y,WIDTH,HEIGHT` in level-0 pixels, as OpenSlide and QuPath speak. Raises InputError for anything else."""
+        """Read `X,Y,WIDTH,HEIGHT` in level-0 pixels, as OpenSlide and QuPath speak. Raises InputError for all else."""
         parts = text.split(",")
         if len(parts) != 4 or not all(re.fullmatch(r"\s*-?\d+\s*", part) for part in parts):
             raise InputError(f"region `{text}` is not X,Y,WIDTH,HEIGHT in whole pixels, as in 1024,512,2048,2048")
