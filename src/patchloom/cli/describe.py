@@ -34,7 +34,7 @@ def _size(text: str) -> tuple[int, int]:
 def describe(
     pipeline: str, *, text: str | None, number: int | None, size: tuple[int, int], output: Path, as_json: bool
 ) -> None:
-    """Write the grid of an image that is described by a text or a class.
+    """Write the grid of an image described by a text or a class.
 
     PIPELINE is the folder of an imported model that is told words, as PathLDM is. `patchloom generate PIPELINE --grid`
     then makes the image, as of any grid.
