@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -92,3 +93,17 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(VERBS, "verb", Verb("For this test.", lambda: fails_with(ZeroDivisionError())))
     with pytest.raises(ZeroDivisionError):
         CliRunner().invoke(main, ["verb"], catch_exceptions=False)
+
+
+def examples() -> Iterator[tuple[str, list[str]]]:
+    for name, verb in VERBS.items():
+        for line in (verb.load().help or "").splitlines():
+            if line.startswith("patchloom "):
+                yield name, shlex.split(line)[1:]
+
+
+@pytest.mark.parametrize(("name", "words"), list(examples()), ids=lambda value: value if isinstance(value, str) else "")
+def test_an_example_of_the_help_is_understood(name: str, words: list[str]) -> None:
+    """Every word of it: nothing is run, and no file of it need be there."""
+    assert words[0] == name
+    assert VERBS[name].load().make_context(name, words[1:]).params

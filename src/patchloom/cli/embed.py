@@ -26,20 +26,32 @@ CELL_PX = 256
 @click.command()
 @click.argument("slide", type=options.FILE)
 @options.output("The grid to write, such as slide.grid.")
-@click.option("--pipeline", help="Cut cells as this pipeline needs them: its patch, pixel size and encoder.")
+@click.option(
+    "--pipeline",
+    metavar="NAME",
+    help="Cut cells as this pipeline, a folder or one that comes with Patchloom, needs them: its patch, pixel size and "
+    "encoder.",
+)
 @options.pixel_size(
     "The pixel size at which cells are cut, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's own."
 )
 @options.slide_pixel_size
 @options.region
-@click.option("--patch", "cell_px", type=click.IntRange(1), help=f"Side of a cell in px; default: {CELL_PX}.")
+@click.option(
+    "--patch", "cell_px", metavar="PX", type=click.IntRange(1), help=f"Side of a cell in px; default: {CELL_PX}."
+)
 @click.option(
     "--stride",
     "stride_px",
+    metavar="PX",
     type=click.IntRange(1),
     help="From one cell to the next in px; default: a patch, or the pipeline's own.",
 )
-@click.option("--encoder", help="The encoder: its name, or a local folder; default: efficientnet-lite0.")
+@click.option(
+    "--encoder",
+    metavar="NAME",
+    help="The encoder: a name, as `patchloom doctor` lists them, or a folder; default: efficientnet-lite0.",
+)
 @click.option(
     "--valid",
     "mode",
@@ -77,6 +89,10 @@ def embed(
 
     The slide is read by region and may be of any size. Cells with tissue, or with data, are cut at the pixel size
     asked for and encoded.
+
+    \b
+    patchloom embed section.svs -o section.grid --pipeline he-foundation
+    patchloom embed town.tif -o town.grid --pixel-size 0.3m --encoder dinov2-base --stride 128
     """
     from patchloom.encoders.slide import embed_slide
     from patchloom.grids.file import describe, write_grid

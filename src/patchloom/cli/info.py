@@ -18,6 +18,10 @@ def info(path: Path, as_json: bool) -> None:
 
     Prints size, pixel size, encoder and provenance, as far as the file states them. Feature files of CLAM, TRIDENT and
     STAMP are understood too.
+
+    \b
+    patchloom info section.svs
+    patchloom info out/demo.tif --json
     """
     from patchloom.pipelines.facts import facts_of
 

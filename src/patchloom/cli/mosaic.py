@@ -15,11 +15,15 @@ from patchloom.geometry import PixelSize
 @click.argument("pictures", type=options.FILE, nargs=-1, required=True)
 @options.output("The mosaic to write, a .tif or .png; lossless.", "image")
 @click.option(
-    "--columns", type=click.IntRange(1), help="Pictures in a row; default: as nearly square as their number allows."
+    "--columns",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Pictures in a row; default: as nearly square as their number allows.",
 )
 @click.option(
     "--side",
     "side_px",
+    metavar="PX",
     type=click.IntRange(1),
     default=256,
     show_default=True,
@@ -43,6 +47,9 @@ def mosaic(
     They lie in rows, in the order given: a town here, a wood there. Embed the mosaic with a stride equal to the
     pipeline's cell, so that each cell lies in one picture, and generate from its grid: the result flows from picture
     to picture where the mosaic jumps.
+
+    \b
+    patchloom mosaic tiles/*.png -o town.tif --columns 8 --slide-pixel-size 0.3m
     """
     from patchloom.pyramids.image import write_image
     from patchloom.rasters.mosaic import mosaic as join

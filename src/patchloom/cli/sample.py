@@ -44,7 +44,9 @@ def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @options.slide_pixel_size
 @options.feature_file
 @options.output("The contact sheet to write, a .png.", "image")
-@click.option("--count", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row.")
+@click.option(
+    "--count", metavar="COUNT", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row."
+)
 @click.option(
     "--cell", "cells", multiple=True, metavar="ROW,COL", callback=_cells, help="Take this cell; may be repeated."
 )
@@ -83,6 +85,10 @@ def sample(
     """Make patches from embeddings, as a contact sheet.
 
     Without --cell, cells are drawn by the seed. PIPELINE is a folder, or the name of one that comes with Patchloom.
+
+    \b
+    patchloom sample he-foundation --grid section.grid -o sheet.png --reference section.svs
+    patchloom sample he-foundation --grid section.grid -o way.png --between --cell 3,4 --cell 20,9
     """
     from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.grids import Told, doubts, open_grid

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch
 )
 @click.option(
     "--minutes",
+    metavar="N",
     type=click.FloatRange(min=0, min_open=True),
     help="Stop after so long, with a checkpoint and the weights so far.",
 )
@@ -59,6 +60,9 @@ def train(
     starts from another one's weights where the config names its folder as `initial`: so a pipeline's `denoiser` folder
     is trained on with your own data. An autoencoder with `parts: decoder` keeps its encoder bit by bit, and with it
     every latent that was ever made. Runs under `torchrun -m patchloom train` too.
+
+    \b
+    patchloom train denoiser.yaml --resume --minutes 60
     """
     from patchloom import records
     from patchloom.training.config import read_config
