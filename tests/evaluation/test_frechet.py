@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.frechet import (
+    every_axis,
     frechet,
     frechet_along,
     frechet_extrapolated,
@@ -94,6 +95,16 @@ def test_principal_axes_are_the_training_sets() -> None:
     assert axes.shares == pytest.approx(spread[:2] ** 2 / (spread**2).sum())
     assert axes.first(1).k == 1
     assert "first 2 principal axes (97% of variance) of 400 training features" in str(axes)
+
+
+@pytest.mark.parametrize("n", [12, 60])
+def test_axes_are_those_of_the_covariance_with_fewer_rows_than_dimensions_too(n: int) -> None:
+    training = gaussian(n, 20, 0) * np.linspace(3, 1, 20)
+    axes = every_axis(training)
+    energy, vectors = np.linalg.eigh(np.cov(training.T))
+    assert axes.k == min(n - 1, 20)
+    assert np.abs(axes.vectors.T @ vectors[:, ::-1][:, : axes.k]) == pytest.approx(np.eye(axes.k), abs=1e-6)
+    assert axes.shares == pytest.approx(energy[::-1][: axes.k] / energy.sum())
 
 
 def test_distance_along_all_axes_is_the_whole_distance() -> None:

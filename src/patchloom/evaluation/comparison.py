@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 
 import numpy as np
@@ -26,9 +27,9 @@ from patchloom.evaluation.floors import (
 from patchloom.evaluation.frechet import (
     ROWS_AN_AXIS,
     Axes,
+    every_axis,
     frechet,
     frechet_warnings,
-    principal_axes,
 )
 from patchloom.evaluation.intervals import FEW_GROUPS, LEVEL, centred, resampled_counts
 from patchloom.evaluation.kernel import kernel, kernel_distance
@@ -188,7 +189,16 @@ def axes_of(case: Case, training: Features | None) -> Axes:
     most = min(case.effort.components, case.trials[0].n // ROWS_AN_AXIS, len(training.rows) - 1, training.rows.shape[1])
     if most < 1:
         raise InputError(f"{case.trials[0].n} images a side are too few: one axis needs {ROWS_AN_AXIS}")
-    return principal_axes(training.rows, most)
+    every = _every_axis(training)
+    if every.k < most:
+        raise InputError(f"the training features vary along fewer than {most} directions")
+    return every.first(most)
+
+
+@lru_cache(maxsize=1)
+def _every_axis(training: Features) -> Axes:
+    """Seconds of work that a report's comparisons in one space share; features are told apart by identity."""
+    return every_axis(training.rows)
 
 
 def _over_floor(case: Case, name: str, found: AgainstFloor, how: str) -> Entry:

@@ -109,12 +109,22 @@ def principal_axes(training: NDArray[Any], k: int) -> Axes:
     limit = min(len(matrix) - 1, matrix.shape[1])
     if not 1 <= k <= limit:
         raise InputError(f"{k} principal axes were asked of {matrix.shape} training features; they give 1 to {limit}")
-    scaled = _scaled(matrix)
-    energy, vectors = np.linalg.eigh(scaled.T @ scaled)
-    energy, vectors = energy[::-1], vectors[:, ::-1]
-    if energy[k - 1] <= 1e-12 * energy[0] or energy[0] <= 0:
+    every = every_axis(matrix)
+    if every.k < k:
         raise InputError(f"the training features vary along fewer than {k} directions")
-    return Axes(matrix.mean(axis=0), vectors[:, :k], energy[:k] / energy.sum(), len(matrix))
+    return every.first(k)
+
+
+def every_axis(training: NDArray[Any]) -> Axes:
+    """All principal axes along which training features vary; several comparisons take their first ones of it."""
+    matrix = checked(training, "training features")
+    scaled = _scaled(matrix)
+    wide = len(scaled) < scaled.shape[1]  # the smaller of the two Gram matrices has the same energies
+    energy, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
+    energy, vectors = energy[::-1], vectors[:, ::-1]
+    k = int((energy > 1e-12 * energy[0]).sum()) if energy[0] > 0 else 0
+    vectors = scaled.T @ vectors[:, :k] / np.sqrt(energy[:k]) if wide else vectors[:, :k]
+    return Axes(matrix.mean(axis=0), vectors, energy[:k] / max(energy.sum(), np.finfo(float).tiny), len(matrix))
 
 
 def frechet_along(axes: Axes, real: NDArray[Any], synthetic: NDArray[Any]) -> float:
