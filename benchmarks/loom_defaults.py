@@ -1,13 +1,15 @@
-"""The plan's parameters one at a time around the pipeline's default: evaluations, distance, likeness, seams, time.
+"""The plan's parameters one at a time around one of windows: evaluations, distance, likeness, seams, time.
 
     python benchmarks/loom_defaults.py --out FOLDER              # makes what is missing, then prints a table
     python benchmarks/loom_defaults.py --out FOLDER --only-make
 
-On squares of 1024 px of the validation sections, on which defaults may be chosen; test sections are for figures. Every
-row has the same weights, grids and noise. Distances are of crops of 256 px side by side to the real crops of the same
+On squares of validation sections, on which defaults may be chosen; test sections are for figures. The base is stated
+here, since the pipeline itself makes such a canvas in one window; levels and guidance are the pipeline's. Every row has
+the same weights, grids and noise. Distances are of crops of 256 px side by side to the real crops of the same
 squares, and stand beside the paired difference to the default with its interval, canvases resampled; with few canvases
 that interval is rough. Seams are of undecoded latents, over those of the same run in one window (see loom_seams.py).
-Time is that of this process's CPU on one thread, and the cost counts a window by its area, in windows of 32 latents.
+Time is that of this process's CPU on one thread, window by window, so that no batch is filled up, and the cost counts a
+window by its area, in windows of 32 latents.
 """
 
 from __future__ import annotations
@@ -45,32 +47,30 @@ from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.seams import EARLIER, LAST
 from patchloom.pipelines.settings import Settings, settled
 
-DEFAULT = "default"
-BATCH = 9  # divides most of the numbers of windows at 1024 px: tails are padded
+WINDOW, CORE, STEPS = 64, 56, 10  # latents, latents, stages: what the arms go away from, one factor at a time
 HEAD = (
-    "| arm | cost per 256 px | CPU s per Mpx | kernel | less the default | frechet | less the default "
+    "| arm | cost per 256 px | CPU s per Mpx | kernel | less the base | frechet | less the base "
     "| similarity | its floor | AUC | seam, last stage | seam, earlier |\n" + "| --- " * 12 + "|\n"
 )
 
 
-def arms(pipeline: Pipeline) -> list[Arm]:
-    """The default and its neighbours: one factor at a time, and the corners."""
-    base = settled(pipeline, Settings(batch=BATCH))
-    window = base.window or 0
-    ways = [Arm(DEFAULT, base)]
-    ways += [
-        Arm(f"core {core} of {window}", replace(base, core=core)) for core in (window // 2, window * 3 // 4, window)
+def arms(pipeline: Pipeline, few: bool) -> list[Arm]:
+    """The base and its neighbours, one factor at a time; then smaller windows and the corners, unless `few` will do."""
+    base = settled(pipeline, Settings(window=WINDOW, core=CORE, steps=STEPS, batch=1))
+    half, most = WINDOW // 2, WINDOW * 3 // 4
+    ways = [
+        Arm(f"core {CORE} of {WINDOW}, {STEPS} stages", base),
+        *(Arm(f"core {core} of {WINDOW}", replace(base, core=core)) for core in (half, most, WINDOW)),
+        *(Arm(f"{steps} stages", replace(base, steps=steps)) for steps in (6, 15, 20)),
+        *(Arm(f"sync {sync}", replace(base, sync=sync)) for sync in (2, 4)),
     ]
-    ways += [Arm(f"{steps} stages", replace(base, steps=steps)) for steps in (6, 15, 20)]
-    ways += [Arm(f"sync {sync}", replace(base, sync=sync)) for sync in (2, 4)]
-    ways += [Arm(f"guidance {scale:g}", replace(base, guidance=scale)) for scale in (1.0, 2.0, 4.0)]
-    ways += [Arm(f"core {core} of 32", replace(base, window=32, core=core)) for core in (24, 28)]
-    ways += [
-        Arm(f"core {window}, 6 stages", replace(base, core=window, steps=6)),
-        Arm(f"core {window // 2}, 20 stages", replace(base, core=window // 2, steps=20)),
-        Arm(f"core {window // 2}, sync 4", replace(base, core=window // 2, sync=4)),
+    more = [
+        *(Arm(f"core {core} of {half}", replace(base, window=half, core=core)) for core in (16, 24, 32)),
+        Arm(f"core {WINDOW}, 6 stages", replace(base, core=WINDOW, steps=6)),
+        Arm(f"core {half}, 20 stages", replace(base, core=half, steps=20)),
+        Arm(f"core {half}, sync 4", replace(base, core=half, sync=4)),
     ]
-    return ways
+    return ways if few else [*ways, *more]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +82,7 @@ class Table:
     canvases: list[Canvas]
     grids: list[EmbeddingGrid]
     distances: Distances
-    base: NDArray[np.float32]  # features of the default's crops
+    base: NDArray[np.float32]  # features of the base's crops
     judge: Encoder
     own: Encoder
 
@@ -130,10 +130,10 @@ def _ends(value: float, found: Interval) -> str:
     return f"{value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
-def report(pipeline: Pipeline, chosen: list[Canvas], folder: Path) -> None:
+def report(pipeline: Pipeline, ways: list[Arm], chosen: list[Canvas], folder: Path) -> None:
     """Print the table, line by line."""
-    ways, encoder, own = arms(pipeline), judge(), pipeline.encoder()
-    ways.insert(1, in_one_window(ways[0].settings, _side(pipeline, chosen[0])))
+    encoder, own = judge(), pipeline.encoder()
+    ways = [ways[0], in_one_window(ways[0].settings, _side(pipeline, chosen[0])), *ways[1:]]
     base = crops_of([kept(place(folder, canvas, ways[0])).pixels for canvas in chosen], encoder)
     real = crops_of([canvas.pixels(pipeline) for canvas in chosen], encoder)
     axes = training_axes(TRAINING, pipeline, encoder, max(real.shape[0] * real.shape[1] // 10, 1), folder)
@@ -150,10 +150,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="he-foundation")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is made; the same command goes on")
-    parser.add_argument("--side", type=int, default=1024, help="of a canvas in px")
+    parser.add_argument("--side", type=int, default=768, help="of a canvas in px")
     parser.add_argument("--each", type=int, default=1, help="canvases of a section")
     parser.add_argument("--dtype", default="bf16", choices=list(DTYPES))
     parser.add_argument("--canvases", type=int, help="at most")
+    parser.add_argument("--few", action="store_true", help="one factor at a time, no smaller windows and no corners")
     parser.add_argument("--no-more", action="store_true", help="report the canvases that are whole, and make none")
     parser.add_argument("--only-make", action="store_true", help="do not report")
     asked = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
     encoder = pipeline.encoder()
     whole = []
     for canvas in chosen[: asked.canvases]:
-        ways = arms(pipeline)
+        ways = arms(pipeline, asked.few)
         ways += [in_one_window(arm.settings, _side(pipeline, canvas)) for arm in ways]
         if not all(place(asked.out, canvas, arm).is_file() for arm in ways):
             if asked.no_more:
@@ -173,7 +174,7 @@ def main() -> None:
                 made(asked.out, pipeline, grid, canvas, arm)
         whole.append(canvas)
     if not asked.only_make:
-        report(pipeline, whole, asked.out)
+        report(pipeline, arms(pipeline, asked.few), whole, asked.out)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """How a decoder with norms and attention over the plane tints tiles, by what its norms measure.
 
-    python benchmarks/loom_norms.py ../shared/fixtures/ldm/tiny_patch/checkpoints/last.ckpt --kl
+    python benchmarks/loom_norms.py ../shared/fixtures/ldm/tiny_patch/checkpoints/last.ckpt
+    python benchmarks/loom_norms.py --kl
 
 A crop of the sample section is encoded, and decoded in one piece (the truth) and in tiles. `tint` is the mean absolute
 difference of the colours of 32 x 32 px blocks from the truth, in levels of 255; `difference` that of pixels; `seam` the
 meter at the tiles' borders, on the truth beside it; `decodes` how many latents are decoded for each of the canvas.
-`--kl` adds an AutoencoderKL of diffusers (random weights), read by the importer.
+`--kl` adds an AutoencoderKL of diffusers, 8 px a latent as released ones are (random weights), read by the importer.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _kl() -> FirstStage:
     import diffusers
 
     torch.manual_seed(0)
-    widths, kind = (32, 64), ("DownEncoderBlock2D", "UpDecoderBlock2D")
+    widths, kind = (32, 64, 64, 64), ("DownEncoderBlock2D", "UpDecoderBlock2D")
     made: Any = diffusers.AutoencoderKL
     network = made(
         block_out_channels=widths,
@@ -121,12 +122,14 @@ def _kl() -> FirstStage:
 def main() -> None:
     """Measure, and print one JSON object a line."""
     parser = argparse.ArgumentParser(description="How a foreign decoder tints tiles, by what its norms measure.")
-    parser.add_argument("checkpoint", type=Path, help="of latent diffusion in the official layout")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="of latent diffusion in the official layout")
     parser.add_argument("--kl", action="store_true", help="an AutoencoderKL of diffusers too")
     parser.add_argument("--side", type=int, default=512, help="of the crop in px")
     parser.add_argument("--tile", type=int, default=32, help="of decoding, in latents")
     asked = parser.parse_args()
-    stages = {"VQ": import_checkpoint(asked.checkpoint).autoencoder.eval().requires_grad_(False)}
+    stages: dict[str, FirstStage] = {}
+    if asked.checkpoint:
+        stages["VQ"] = import_checkpoint(asked.checkpoint).autoencoder.eval().requires_grad_(False)
     if asked.kl:
         stages["KL of diffusers"] = _kl()
     for name, stage in stages.items():
