@@ -45,6 +45,13 @@ def test_networks_stand_side_by_side() -> None:
     assert found["psnr"][3][0] == "27"
 
 
+def test_another_way_to_the_networks_size_is_no_column_of_its_own() -> None:
+    whole = replace(ONE, resizer="whole images")
+    found = rows(page(report("t", [Figure("kernel", ESTIMATE, ONE, SIDES), Figure("cmmd", ESTIMATE, whole, SIDES)])))
+    assert [cell[0] for cell in found["figure"]] == ["N", "one"]
+    assert found["cmmd"][1] == found["kernel"][1]
+
+
 def test_a_warning_is_written_once_and_numbered_at_its_figures() -> None:
     few, codec = "few <images>", "codecs differ"
     entries = [
@@ -55,7 +62,7 @@ def test_a_warning_is_written_once_and_numbered_at_its_figures() -> None:
     assert text.count("few &lt;images&gt;") == 1
     assert "<ol class=small><li>few &lt;images&gt;</li><li>codecs differ</li></ol>" in text
     assert "<b>1.25</b><sup>1</sup>" in text
-    assert "<b>1.25</b><sup>2, 1</sup>" in text
+    assert "<b>1.25</b><sup>1, 2</sup>" in text
 
 
 def test_what_files_say_is_no_markup_and_what_is_absent_is_said_once() -> None:

@@ -97,12 +97,12 @@ def _warnings(made: Report) -> Iterator[str]:
 
 def _side_by_side(made: Report, warnings: Mapping[str, int]) -> str:
     """A row a figure, a column a network; figures that no network saw stand in a column of their own."""
-    spaces = list(dict.fromkeys(figure.space for figure in made.figures))
-    spaces.sort(key=lambda space: space is None)
-    rows: dict[str, dict[FeatureSpace | None, Figure]] = {}
+    spaces = list(dict.fromkeys(_key(figure.space) for figure in made.figures))
+    spaces.sort(key=lambda space: not space)
+    rows: dict[str, dict[str, Figure]] = {}
     for figure in made.figures:
-        rows.setdefault(figure.name, {})[figure.space] = figure
-    head = "".join(f"<th>{_network(space)}</th>" for space in spaces)
+        rows.setdefault(figure.name, {})[_key(figure.space)] = figure
+    head = "".join(f"<th>{space or 'without a network'}</th>" for space in spaces)
     body = "".join(
         f"<tr><td>{escape(name)}</td><td class=number>{_n(next(iter(row.values())))}</td>"
         + "".join(f"<td class=number>{_cell(row.get(space), warnings)}</td>" for space in spaces)
@@ -112,9 +112,10 @@ def _side_by_side(made: Report, warnings: Mapping[str, int]) -> str:
     return f"<table><tr><th>figure</th><th>N</th>{head}</tr>\n{body}</table>"
 
 
-def _network(space: FeatureSpace | None) -> str:
+def _key(space: FeatureSpace | None) -> str:
+    """The head of a network's column, whichever way pictures came to its size; empty where there is none."""
     if space is None:
-        return "without a network"
+        return ""
     return f"{escape(space.network)}<br><span class=small>{space.digest:.15}, {space.dim}-d</span>"
 
 
@@ -123,7 +124,7 @@ def _cell(figure: Figure | None, warnings: Mapping[str, int]) -> str:
         return ""
     estimate = figure.estimate
     interval, floor = estimate.interval, estimate.floor
-    numbers = ", ".join(str(warnings[text]) for text in estimate.warnings)
+    numbers = ", ".join(map(str, sorted(warnings[text] for text in estimate.warnings)))
     told = [f"<b>{_number(estimate.value)}</b>" + (f"<sup>{numbers}</sup>" if numbers else "")]
     told += [f"<span class=small>{_number(interval.low)} to {_number(interval.high)}</span>"] if interval else []
     told += [f"<span class=small>floor {_number(floor.value)}</span>"] if floor else []
@@ -151,7 +152,7 @@ def _told(figure: Figure, warnings: Mapping[str, int]) -> Iterator[str]:
     yield escape(estimate.how)
     yield "" if estimate.interval is None else escape(f"{estimate.interval.level:.0%}: {estimate.interval.method}")
     yield "" if estimate.floor is None else escape(f"{estimate.floor.what} (N {estimate.floor.n})")
-    yield ", ".join(str(warnings[text]) for text in estimate.warnings)
+    yield ", ".join(map(str, sorted(warnings[text] for text in estimate.warnings)))
 
 
 def _beside(each: Beside) -> str:

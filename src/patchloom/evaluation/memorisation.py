@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,8 @@ def memorisation(
     words = f"bootstrap, {repeats} resamples of {n[1]} held-out and {n[2]} synthetic images"
     values = _ratio(unseen, away), _suspects(unseen, away)
     ratio, suspects = (
-        Estimate(value, n, centred(value, draws[:, i], level, words), how=how)
-        for i, (value, how) in enumerate(zip(values, _HOW, strict=True))
+        Estimate(value, n, centred(value, draws[:, i], level, words, bounds=(0, most)), how=how)
+        for i, (value, how, most) in enumerate(zip(values, _HOW, (inf, 1.0), strict=True))
     )
     return Memorisation(ratio, suspects, place, away)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from patchloom.evaluation.entries import CEILING_BELOW, SHUFFLED
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, FeatureSpace, Figure, Floor, Side
-from patchloom.evaluation.intervals import mean, ratio_of_means
+from patchloom.evaluation.intervals import FEW_GROUPS, mean, ratio_of_means
 from patchloom.evaluation.similarity import Cosines, Similarity
 
 ONE_SLIDE = "one slide: there is nothing to resample"
@@ -70,7 +70,11 @@ def _mean(values: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.floa
     words = "; ".join(part for part in (how, "mean over slides") if part)
     if len(numbers) == 1:
         return Estimate(float(numbers[0]), (1,), how=words, warnings=(ONE_SLIDE,))
-    return replace(mean(numbers), how=words)
+    return replace(mean(numbers), how=words, warnings=_few(len(numbers)))
+
+
+def _few(slides: int) -> tuple[str, ...]:
+    return (f"only {slides} large images: the interval is rough",) if slides < FEW_GROUPS else ()
 
 
 def _ratio(
@@ -80,4 +84,4 @@ def _ratio(
 ) -> Estimate:
     if len(top) == 1 or (bottom <= 0).any():
         return Estimate(float(top.sum() / bottom.sum()), (len(top),), how=how, warnings=(ONE_SLIDE,) * (len(top) == 1))
-    return replace(ratio_of_means(top, bottom), how=how)
+    return replace(ratio_of_means(top, bottom), how=how, warnings=_few(len(top)))
