@@ -5,7 +5,8 @@
 The val images of a table (never test) are halved as `patchloom evaluate pipeline` halves small slides: canvases are
 composed of A's embeddings, their crops held against B in efficientnet-lite0, and their cells against their own grid in
 the conditioning encoder and in any `--encoder`. Axes are those of the table's train images. Canvases are kept as PNG,
-to be looked at; the table goes to stdout, every figure with its interval to OUT/figures.jsonl.
+to be looked at; the table goes to stdout, every figure with its interval to the end of OUT/figures.jsonl, so that
+scales may be measured one at a time (`--scales 3`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.evaluation.comparison import compare
-from patchloom.evaluation.estimates import Figure
+from patchloom.evaluation.estimates import Figure, Side
 from patchloom.evaluation.features import features
 from patchloom.evaluation.patches import UInt8, from_arrays
 from patchloom.fields.field import ArrayField
@@ -123,8 +124,8 @@ def measured(
     return [one for one in found if isinstance(one, Figure)]
 
 
-def sides_of(pipeline: Pipeline, table: Path, every: Sequence[Canvas], others: Sequence[Entry], seed: int = 0) -> Any:
-    """The judge, and its features of B, of A's crops and of training images."""
+def sides_of(pipeline: Pipeline, table: Path, every: Sequence[Canvas], others: Sequence[Entry], out: Path) -> Any:
+    """The judge, and its features of B, of A's crops and of training images, which `out` keeps."""
     network = load_encoder(JUDGE, "cpu", pipeline.dtype)
     patch, size = pipeline.record.patch_px, pipeline.pixel_size
     real = [one for canvas in every for one in cut(canvas, canvas.real)]
@@ -133,7 +134,10 @@ def sides_of(pipeline: Pipeline, table: Path, every: Sequence[Canvas], others: S
     middles = [held(Mosaic((one.path,), 1, patch, size, one.pixel_size)).array for one in others]
     names = np.array([f"B {k}" for k in range(len(middles))], dtype=object)
     reference = features(from_arrays(middles, "half B", groups=names), network)
-    training = features(open_side(table, Cut(patch, None, size, 1000, seed), "train").patches, network)
+    seen, kept = open_side(table, Cut(patch, None, size, 500), "train").patches, out / "training.npy"
+    if not kept.is_file():
+        np.save(kept, features(seen, network).rows)
+    training = replace(reference, rows=np.load(kept), side=Side(seen.name, seen.n, seen.codec), groups=seen.groups)
     return network, reference, source, training
 
 
@@ -164,7 +168,7 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scales", type=float, nargs="+", default=[1, 2, 3, 4, 5, 7])
-    parser.add_argument("--canvases", type=int, default=5)
+    parser.add_argument("--canvases", type=int, default=4)
     parser.add_argument("--columns", type=int, default=4, help="images along a canvas")
     parser.add_argument("--encoder", action="append", default=[], help="another judge of similarity, by name or folder")
     asked = parser.parse_args()
@@ -176,11 +180,11 @@ def main() -> None:
     usual = Counter(one.pixel_size for one in val).most_common(1)[0][0]
     a, b = halves([one for one in val if one.pixel_size == usual and is_whole(pipeline, one)])
     every = canvases(pipeline, own, a, asked.canvases, asked.columns)
-    sides = sides_of(pipeline, asked.table, every, b)
     asked.out.mkdir(parents=True, exist_ok=True)
+    sides = sides_of(pipeline, asked.table, every, b, asked.out)
     heads = ["guidance", *(f"{name}, {network}" for name, network in columns_of(judges))]
     sys.stdout.write("| " + " | ".join(heads) + " |\n" + "| --- " * len(heads) + "|\n")
-    with (asked.out / "figures.jsonl").open("w") as log:
+    with (asked.out / "figures.jsonl").open("a") as log:
         for scale in asked.scales:
             images = [generate(pipeline, one.grid, Settings(guidance=scale)) for one in every]
             made = [held(image.pixels) for image in images]
