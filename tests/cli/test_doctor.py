@@ -57,6 +57,17 @@ def test_weights_in_the_users_folder_are_found(tmp_path: Path, monkeypatch: pyte
     assert lines.index("  usable:") < place < lines.index("  not usable:")
 
 
+def test_lpips_stands_by_its_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WEIGHTS, str(tmp_path))
+    for name in ("vgg16-397923af.pth", "vgg.pth", "alex.pth"):  # AlexNet lacks its trunk
+        (tmp_path / name).touch()
+    rows = {row["name"]: row for row in json.loads(doctor("--json")[1])["lpips"]}
+    assert rows["lpips-vgg16"]["usable"]
+    assert str(tmp_path / "vgg.pth") in rows["lpips-vgg16"]["why"]
+    assert not rows["lpips-alexnet"]["usable"]
+    assert "alexnet-owt-7be5be79.pth" in rows["lpips-alexnet"]["why"]
+
+
 def test_one_encoder_is_loaded_and_asked(tmp_path: Path) -> None:
     _, file = theirs("vit", tmp_path)
     code, out, _ = doctor("--encoder", f"tiny-vit:{file}", "--json")

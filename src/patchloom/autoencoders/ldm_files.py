@@ -8,13 +8,10 @@ from typing import Literal
 
 import torch
 
-from patchloom import records, weights
+from patchloom.autoencoders import kept
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
-from patchloom.errors import FormatError
 
-FORMAT = 1
 KIND = "latent-diffusion"
-RECORD, WEIGHTS = "autoencoder.json", "autoencoder.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +24,10 @@ class FirstStageRecord:
 
 
 def save_first_stage(network: FirstStage, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the folder, its weights in a dtype; each file appears whole, the record last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write_tensors({name: value.to(dtype) for name, value in network.state_dict().items()}, folder / WEIGHTS)
-    records.write_json(FirstStageRecord(FORMAT, "latent-diffusion", network.shape), folder / RECORD)
+    """Write the folder, its weights in a dtype."""
+    kept.save(network, FirstStageRecord(kept.FORMAT, "latent-diffusion", network.shape), folder, dtype)
 
 
 def load_first_stage(folder: Path) -> FirstStage:
     """Read the folder. Raises MissingError, or FormatError where record and weights do not fit."""
-    record = records.read_json(FirstStageRecord, folder / RECORD)
-    if record.format != FORMAT:
-        raise FormatError(f"`{folder}` has autoencoder format {record.format}; this version reads {FORMAT}")
-    with torch.device("meta"):  # nothing is allocated for a record that its weights do not fit
-        network = FirstStage(record.first_stage)
-    path = folder / WEIGHTS
-    return weights.fill(network, weights.read_tensors(path), f"`{path}`")
+    return kept.load(folder, FirstStageRecord, lambda record: FirstStage(record.first_stage))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.autoencoders.ldm_layers import GROUPS, Grow, Level, Middle, Shrink
-from patchloom.autoencoders.pixels import as_pixels, checked_pixels
+from patchloom.autoencoders.scaled import ScaledAutoencoder
 from patchloom.errors import InputError
 
 _EPS = 1e-6
@@ -58,12 +58,14 @@ class FirstStageShape:
             raise InputError(f"latents are scaled by a positive number, not {self.scale}")
 
 
-class FirstStage(nn.Module):
+class FirstStage(ScaledAutoencoder):
     """Pixels to latents and back, as the protocol `Autoencoder` has it.
 
     With a codebook, encoding keeps what the encoder said and decoding takes the nearest codes, as the official models
     do. Without one, encoding gives the posterior's mean.
     """
+
+    shape: FirstStageShape
 
     def __init__(self, shape: FirstStageShape) -> None:
         super().__init__()
@@ -80,11 +82,6 @@ class FirstStage(nn.Module):
     def factor(self) -> int:
         """Pixels along a latent's side."""
         return int(2 ** (len(self.shape.multipliers) - 1))
-
-    @property
-    def channels(self) -> int:
-        """Channels of a latent."""
-        return self.shape.channels
 
     @property
     def receptive_field(self) -> None:
@@ -115,22 +112,9 @@ class FirstStage(nn.Module):
 
     def pixels(self, latents: Tensor, *, quantise: bool = True) -> Tensor:
         """Latents as they leave `encode` to float (b, 3, H, W), about [-1, 1]; codes are looked for in float32."""
-        raw = latents.float() / self.shape.scale + self.shape.shift
+        raw = self.unscaled(latents)
         given = self.quantised(raw) if quantise else raw
-        return self.decoder(self.from_latents(given.to(self._dtype)))  # type: ignore[no-any-return]
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 (b, 3, h * factor, w * factor) to float32 (b, channels, h, w). Raises InputError for other pixels."""
-        raw = self.raw_latents(checked_pixels(pixels, self.factor).to(self._dtype) / 127.5 - 1)
-        return (raw.float() - self.shape.shift) * self.shape.scale
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (b, channels, h, w) to uint8 (b, 3, h * factor, w * factor), rounded."""
-        return as_pixels(self.pixels(latents))
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        return self.decoder(self.from_latents(given.to(self.dtype)))  # type: ignore[no-any-return]
 
 
 class Encoder(nn.Module):

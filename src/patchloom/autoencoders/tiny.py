@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchloom.autoencoders.pixels import as_pixels, checked_pixels
+from patchloom.autoencoders.scaled import ScaledAutoencoder
 from patchloom.errors import InputError
 
 _MOST, _MOST_BLOCKS, _MOST_LEVELS = 1 << 16, 1024, 12  # beyond anything ever trained: a mistake, or a trap
@@ -53,8 +53,10 @@ class TinyShape:
             raise InputError(f"latents are scaled by a positive number, not {self.scale}")
 
 
-class TinyAutoencoder(nn.Module):
+class TinyAutoencoder(ScaledAutoencoder):
     """Pixels to latents and back, as the protocol `Autoencoder` has it."""
+
+    shape: TinyShape
 
     def __init__(self, shape: TinyShape) -> None:
         super().__init__()
@@ -66,11 +68,6 @@ class TinyAutoencoder(nn.Module):
     def factor(self) -> int:
         """Pixels along a latent's side."""
         return int(2 ** (len(self.shape.down) - 1))
-
-    @property
-    def channels(self) -> int:
-        """Channels of a latent."""
-        return self.shape.channels
 
     @property
     def receptive_field(self) -> int:
@@ -90,22 +87,8 @@ class TinyAutoencoder(nn.Module):
 
     def pixels(self, latents: Tensor) -> Tensor:
         """Latents as they leave `encode` to float (b, 3, H, W), about [-1, 1]."""
-        raw = latents.float() / self.shape.scale + self.shape.shift
-        held = torch.tanh(raw / _REACH) * _REACH
-        return self.decoder(held.to(self._dtype)) * 2 - 1  # type: ignore[no-any-return]
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """uint8 (b, 3, h * factor, w * factor) to float32 (b, channels, h, w). Raises InputError for other pixels."""
-        raw = self.raw_latents(checked_pixels(pixels, self.factor).to(self._dtype) / 127.5 - 1)
-        return (raw.float() - self.shape.shift) * self.shape.scale
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (b, channels, h, w) to uint8 (b, 3, h * factor, w * factor), rounded."""
-        return as_pixels(self.pixels(latents))
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
+        held = torch.tanh(self.unscaled(latents) / _REACH) * _REACH
+        return self.decoder(held.to(self.dtype)) * 2 - 1  # type: ignore[no-any-return]
 
 
 class TinyBlock(nn.Module):

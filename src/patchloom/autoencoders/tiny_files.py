@@ -8,13 +8,10 @@ from typing import Literal
 
 import torch
 
-from patchloom import records, weights
+from patchloom.autoencoders import kept
 from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape
-from patchloom.errors import FormatError
 
-FORMAT = 1
 KIND = "tiny"
-RECORD, WEIGHTS = "autoencoder.json", "autoencoder.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +24,10 @@ class TinyRecord:
 
 
 def save_tiny(network: TinyAutoencoder, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Write the folder, its weights in a dtype; each file appears whole, the record last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write_tensors(weights.rounded(network, dtype), folder / WEIGHTS)
-    records.write_json(TinyRecord(FORMAT, "tiny", network.shape), folder / RECORD)
+    """Write the folder, its weights in a dtype."""
+    kept.save(network, TinyRecord(kept.FORMAT, "tiny", network.shape), folder, dtype)
 
 
 def load_tiny(folder: Path) -> TinyAutoencoder:
     """Read the folder. Raises MissingError, or FormatError where record and weights do not fit."""
-    record = records.read_json(TinyRecord, folder / RECORD)
-    if record.format != FORMAT:
-        raise FormatError(f"`{folder}` has autoencoder format {record.format}; this version reads {FORMAT}")
-    with torch.device("meta"):
-        network = TinyAutoencoder(record.tiny)
-    path = folder / WEIGHTS
-    return weights.fill(network, weights.read_tensors(path), f"`{path}`")
+    return kept.load(folder, TinyRecord, lambda record: TinyAutoencoder(record.tiny))

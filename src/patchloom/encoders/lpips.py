@@ -95,11 +95,11 @@ def load_lpips(name: str, device: torch.device | str = "cpu") -> Lpips:
         raise InputError(
             f"there is no `{kind}`; known are {', '.join(TRUNKS)}, and NAME:FILE,FILE with files of weights"
         )
-    paths = [Path(each).expanduser() for each in files.split(",")] if files else _kept(kind)
+    paths = [Path(each).expanduser() for each in files.split(",")] if files else kept_files(kind)
     absent = [path for path in paths if not path.is_file()]
     if absent or not paths:
         which = f"there is no file `{absent[0]}`" if absent else f"the weights of `{kind}` are not on this machine"
-        raise MissingError(f"{which}: {_how_to_get(kind)}")
+        raise MissingError(f"{which}: {how_to_get(kind)}")
     held: dict[str, Tensor] = {}
     for path in paths:
         try:
@@ -128,7 +128,7 @@ def lpips_to_ours(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def _kept(name: str) -> Sequence[Path]:
+def kept_files(name: str) -> Sequence[Path]:
     """The files in the user's folder, none where they are not complete."""
     folder, trunk = weights_folder(), TRUNKS[name]
     if folder is None:
@@ -141,7 +141,8 @@ def _kept(name: str) -> Sequence[Path]:
     return (folder / trunk.file, heads) if heads is not None and (folder / trunk.file).is_file() else ()
 
 
-def _how_to_get(name: str) -> str:
+def how_to_get(name: str) -> str:
+    """Where the weights are had, and how they are named here; for messages."""
     trunk = TRUNKS[name]
     return (
         f"it takes the trunk, `{trunk.file}`, which torchvision's models list, and the heads, `{trunk.heads[0]}` of "
