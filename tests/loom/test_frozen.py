@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
@@ -11,18 +13,25 @@ from tests.loom.test_decode import Convolutions
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.errors import InputError
 from patchloom.fields.field import ArrayField
+from patchloom.fields.weave import Work
 from patchloom.geometry import Box, Window
-from patchloom.loom.decode import decode_field, tiles
+from patchloom.loom.decode import BATCH, KEY, Decode, decode_field, tiles
 from patchloom.loom.frozen import FrozenNorm, Seen, freeze, reach_of, sampled
+from patchloom.loom.workers import Workers
 
 WHOLE = [Window(0, Box(0, 0, 48, 96), Box(0, 0, 48, 96))]
 
 
-@pytest.fixture(scope="module")
-def stage() -> FirstStage:
+def small_stage() -> FirstStage:
     """Latent diffusion's first stage, small, with random weights."""
     torch.manual_seed(0)
     return FirstStage(FirstStageShape("kl", 4, 4, 32, (1, 2), 1)).eval()
+
+
+@pytest.fixture(scope="module")
+def stage() -> FirstStage:
+    """The same, for all tests of the module."""
+    return small_stage()
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +106,20 @@ def test_samples_are_spread_and_of_one_shape(shape: tuple[int, int]) -> None:
 def test_what_has_no_norms_is_refused(canvas: ArrayField) -> None:
     with pytest.raises(InputError, match="torch modules"):
         freeze(Convolutions(), canvas, WHOLE, margin=3)
+
+
+def works_of(number: int) -> Mapping[str, Work]:
+    """What a worker has: the decoder as it was before anything was measured."""
+    return {KEY: Decode(small_stage(), BATCH, torch.device("cpu"))}
+
+
+def test_workers_are_told_the_statistics(stage: FirstStage) -> None:
+    latents = ArrayField(np.random.default_rng(0).standard_normal((4, 12, 12)).astype(np.float32))
+    windows, whole_box = list(tiles((12, 12), 2, 6)), Box(0, 0, 24, 24)
+    with Workers(1, works_of) as crew:
+        for some in (windows[:1], windows[1:]):
+            frozen = freeze(stage, latents, some, margin=2)
+            told = decode_field(latents, frozen, tile=6, crew=crew).read(whole_box)
+            np.testing.assert_array_equal(told, decode_field(latents, frozen, tile=6).read(whole_box))
+        own = decode_field(latents, stage, tile=6, margin=2, crew=crew).read(whole_box)
+    assert (own != told).mean() > 0.5

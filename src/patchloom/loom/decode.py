@@ -21,6 +21,7 @@ from patchloom.fields.views import Held
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import OPEN, Box, Frame, Lattice, Period, PixelSize, Window
 from patchloom.loom import plan
+from patchloom.loom.frozen import Frozen, taught
 from patchloom.loom.ring import FLAT, Wrap, copies, periods
 
 TILE = 64  # latents on a side
@@ -63,6 +64,15 @@ class Decode:
             latents = torch.from_numpy(arrays).to(self.device, self.dtype)
             pixels: NDArray[np.uint8] = self.autoencoder.decode(latents).cpu().numpy()
         return pixels
+
+    @property
+    def lesson(self) -> bytes | None:
+        """What was measured on the canvas, for those who have the decoder as it was; None where nothing was."""
+        return self.autoencoder.lesson if isinstance(self.autoencoder, Frozen) else None
+
+    def taught(self, lesson: bytes) -> Decode:
+        """The same work by a decoder with these statistics."""
+        return replace(self, autoencoder=taught(self.autoencoder, lesson))
 
 
 def decode_windows(latents: Tensor, autoencoder: Autoencoder) -> Tensor:

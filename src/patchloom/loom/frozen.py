@@ -56,6 +56,13 @@ class Frozen:
         """Latents (b, c, h, w) to uint8 pixels, each tile with the canvas's statistics."""
         return self.tiled.decode(latents)
 
+    @property
+    def lesson(self) -> bytes | None:
+        """The statistics alone, some kilobytes, of which `taught` makes the same decoder; None where there are none."""
+        norms = _frozen_norms(self.tiled)
+        measured = [part for norm in norms for part in (norm.mean, norm.variance)]
+        return torch.cat(measured).cpu().numpy().tobytes() if norms else None
+
 
 @dataclass(slots=True)
 class Seen:
@@ -99,6 +106,19 @@ def freeze(
     return Frozen(autoencoder, tiled, margin)
 
 
+def taught(autoencoder: Autoencoder, lesson: bytes) -> Autoencoder:
+    """A copy of an autoencoder whose decoder has the statistics of another one's `Frozen.lesson`."""
+    if not isinstance(autoencoder, nn.Module):
+        raise InputError("statistics are taught to decoders that are torch modules; this one is not")
+    tiled = copy.deepcopy(autoencoder)
+    norms = replaced(tiled, nn.GroupNorm, lambda norm: FrozenNorm(norm, Seen()))
+    values = torch.frombuffer(bytearray(lesson), dtype=torch.float32).to(next(tiled.parameters()).device)
+    parts = torch.split(values, [norm.norm.num_groups for norm in norms for _ in ("mean", "variance")])
+    for norm, mean, variance in zip(norms, parts[::2], parts[1::2], strict=True):
+        norm.mean, norm.variance, norm.settled = mean, variance, True
+    return tiled
+
+
 def sampled(lattice: Lattice, samples: int = SAMPLES, seed: int = 0) -> list[Window]:
     """Windows spread over a canvas: every one of a lattice, or one from each of equal shares."""
     if len(lattice) <= samples:
@@ -128,6 +148,11 @@ class FrozenNorm(nn.Module):
             self.variance, self.mean = torch.var_mean(groups, dim=1, correction=0)
             self.settled = True
         return normalised(x, self.norm, self.mean, self.variance)
+
+
+def _frozen_norms(decoder: Autoencoder) -> list[FrozenNorm]:
+    layers = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    return [layer for layer in layers if isinstance(layer, FrozenNorm)]
 
 
 def normalised(x: Tensor, norm: nn.GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:

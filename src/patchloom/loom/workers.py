@@ -1,8 +1,8 @@
 """Worker processes on one machine: batches are handed out, answers come back, and what a dead worker had is redone.
 
 The process that holds the run reads what windows see, and it alone keeps answers, so a store needs no second writer.
-A worker has its own copy of the works, made in it by a recipe. Batches are grouped as they are without workers and
-answers do not depend on who gives them, so the bytes are the same.
+A worker has its own copy of the works, made in it by a recipe; with a batch it is told what a work has learnt since.
+Batches are grouped as they are without workers and answers do not depend on who gives them, so the bytes are the same.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
 
@@ -31,10 +32,40 @@ Recipe: TypeAlias = Callable[[int], Mapping[str, Work]]
 _TRIES = 3
 
 
+@runtime_checkable
+class Learnt(Protocol):
+    """A work that may know something of the run which no recipe can: little, as it is sent with every batch."""
+
+    @property
+    def lesson(self) -> bytes | None:
+        """What it knows; None for nothing."""
+        ...
+
+    def taught(self, lesson: bytes) -> Work:
+        """The same work, knowing that."""
+        ...
+
+
+def lesson_of(work: Work) -> bytes | None:
+    """What a work knows that its copies have to be told."""
+    return work.lesson if isinstance(work, Learnt) else None
+
+
+def knowing(work: Work, lesson: bytes | None) -> Work:
+    """A copy of a work, told what the work of the run knows."""
+    return work if lesson is None or not isinstance(work, Learnt) else _taught(work, lesson)
+
+
+@lru_cache(maxsize=1)
+def _taught(work: Learnt, lesson: bytes) -> Work:
+    return work.taught(lesson)
+
+
 @dataclass(slots=True)
 class _Task:
     key: str
     job: Job
+    lesson: bytes | None
     deaths: int = 0
 
 
@@ -74,7 +105,8 @@ class Workers:
 
     def __call__(self, key: str, work: Work, jobs: Iterator[Job]) -> Iterator[Job]:
         """Each job's windows with the answers for them, as they come."""
-        tasks = (_Task(key, job) for job in jobs)
+        lesson = lesson_of(work)
+        tasks = (_Task(key, job, lesson) for job in jobs)
         again: deque[_Task] = deque()
         ahead = next(tasks, None)  # read while the workers are busy
         try:
@@ -118,7 +150,7 @@ class Workers:
             return
         worker.task = task
         with suppress(BrokenPipeError, ConnectionResetError):  # it died: the end of its pipe says so in `_taken`
-            worker.pipe.send((task.key, task.job))
+            worker.pipe.send((task.key, task.lesson, task.job))
 
     def _taken(self, worker: _Worker, again: deque[_Task]) -> Job | None:
         """What a worker said; None where it died, and its task waits for another."""
@@ -185,9 +217,10 @@ def _serve(pipe: Connection, recipe: Recipe, number: int, threads: int) -> None:
             return
         sparing = Sparing()
         while True:
-            key, (windows, arrays) = pipe.recv()
+            key, lesson, (windows, arrays) = pipe.recv()
             try:
-                answer: object = (sparing.answer(key, works[key], windows, arrays), sparing.portion)
+                work = knowing(works[key], lesson)
+                answer: object = (sparing.answer(key, work, windows, arrays), sparing.portion)
             except Exception as error:
                 answer = error
             pipe.send(answer)

@@ -21,6 +21,7 @@ from patchloom.loom.memory import Sparing
 from patchloom.loom.plan import average
 from patchloom.loom.run import Run
 from patchloom.loom.swept import check_size, layers_of, sweep_exactly
+from patchloom.loom.workers import Workers
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, settled
 
@@ -73,16 +74,18 @@ def decoded(
 ) -> Field:
     """The pixels of the finished latents of a run, decoded when they are read.
 
-    Norms that are measured on the canvas are known in this process alone, so nobody else of the crew decodes then. An
-    edit measures the image that it keeps, which so keeps its tint. With `part`, what `needed` said of a box of pixels,
-    that box alone is right, and a decoder of bounded reach is shown nothing else. `batch` are tiles at once.
+    Frozen norms are measured in this process, and worker processes are told them; a cluster is not, and does not decode
+    then. Nobody else does with exact ones: they take a sweep for every layer, and only the last can be shared. An edit
+    measures the image that it keeps, which so keeps its tint. With `part`, what `needed` said of a box of pixels, that
+    box alone is right, and a decoder of bounded reach is shown nothing else. `batch` are tiles at once.
     """
     decoder, size = pipeline.autoencoder, pipeline.pixel_size
     if settings.recipe == "official" and isinstance(decoder, FirstStage):
         patch = pipeline.record.patch_px // decoder.factor
         return BlendedDecode(latents, decoder, patch, patch // 4, size)
     measured = _measured(pipeline, run, latents, settings)
-    own = crew if measured is decoder or isinstance(crew, Sparing) else Sparing()
+    told = settled(pipeline, settings).norms == "frozen" and isinstance(crew, Workers)
+    own = crew if measured is decoder or told or isinstance(crew, Sparing) else Sparing()
     bounded = decoder.receptive_field is not None
     return decode_field(
         Near(latents, part, run.period) if part is not None and bounded else latents,
