@@ -14,7 +14,8 @@ network, trained through for so many steps whatever the set, from the weights of
 laid down in random ways. `views` is what the probe makes of the drawn images and their seven other ways to be laid
 down: what variations must beat. Of `both` and `views` the added pictures together count as much as `--weight` says.
 Differences are paired; their intervals draw seeds and test groups again. The same command goes on where it was; with
-`--minutes` it stops in time, with exit status 3.
+`--minutes` it stops in time, with exit status 3. With `--pool` the draws are from one small set, so that little has
+to be varied; their intervals then say nothing of other sets.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Bench:
     recipe: Recipe
     judge: str = "test"
     ends: float = float("inf")
+    pool: float | None = None  # all draws are from what seed 0 draws at this fraction
 
     def __post_init__(self) -> None:
         self.out.mkdir(parents=True, exist_ok=True)
@@ -104,14 +106,15 @@ class Bench:
         self.varied: dict[str, tuple[Path, ...]] = {}
         self._loaded: tuple[Pipeline, Encoder] | None = None
 
-    def go(self, fractions: list[float], seeds: int, classifiers: list[str]) -> list[Piece]:
+    def go(self, fractions: list[float], seeds: int, classifiers: list[str], without: list[str]) -> list[Piece]:
         """Every piece, read where it is there and made where it is not; raises OutOfTimeError between two."""
         wanted = [(f, s, c, arm) for f in fractions for s in range(seeds) for c in classifiers for arm in ARMS[c]]
-        return [self.piece(*each) for each in wanted]
+        return [self.piece(*each) for each in wanted if each[-1] not in without]
 
     def piece(self, fraction: float, seed: int, classifier: str, arm: str) -> Piece:
         """One arm of one draw."""
-        rows = drawn(self.labelled, fraction, seed)
+        among = None if self.pool is None else drawn(self.labelled, self.pool, 0)
+        rows = drawn(self.labelled, fraction, seed, among)
         names = [self.entries[row].name for row in rows]
         told = {"judge": self.judge, "images": names, **self.recipe.told(arm, classifier)}
         digest = sha256(json.dumps(told).encode()).hexdigest()[:8]
@@ -150,19 +153,19 @@ class Bench:
     def linear(self, rows: Rows, pictures: dict[int, tuple[Path, ...]], arm: str) -> list[int]:
         """The linear probe of an arm."""
         numbers, classes = self.labelled.numbers, len(self.labelled.classes)
-        asked, truth = self.real[~self.labelled.train], numbers[~self.labelled.train]
+        test = np.flatnonzero(~self.labelled.train)
         added = [(row, self.embedded(path)) for row in pictures for path in pictures[row]]
         if arm == "views":
             added = [(row, seen) for row in rows for seen in self.views(row)]
-        real = [(row, self.real[row]) for row in rows if arm != "synthetic"]
+        real = [] if arm == "synthetic" else list(zip(rows, self.real(rows), strict=True))
         sources, features = (np.array(part) for part in zip(*real, *added, strict=True))
         labels, groups = numbers[sources], self.labelled.groups[sources]
         first = np.arange(len(sources)) < len(real)
         shares = np.where(first, (1 - self.recipe.weight) / max(len(real), 1), self.recipe.weight / max(len(added), 1))
         judged = first if real else ~first
         penalty = chosen_strength(features, labels, groups, classes, shares, judged)
-        guesses = linear_scores(features, labels, asked, classes, penalty, shares).argmax(axis=1)
-        return (guesses == truth).astype(int).tolist()  # type: ignore[no-any-return]
+        guesses = linear_scores(features, labels, self.real(test), classes, penalty, shares).argmax(axis=1)
+        return (guesses == numbers[test]).astype(int).tolist()  # type: ignore[no-any-return]
 
     def fine_tuned(self, rows: Rows, pictures: dict[int, tuple[Path, ...]], arm: str, *, seed: int) -> list[int]:
         """The small network of an arm; of `both`, the weight is what of each batch is synthetic."""
@@ -186,14 +189,18 @@ class Bench:
             self._loaded = load_pipeline(self.recipe.pipeline, place, dtype), encoder
         return self._loaded
 
-    @property
-    def real(self) -> NDArray[np.float32]:
-        """Embeddings of all real images, once."""
+    def real(self, rows: Rows) -> NDArray[np.float32]:
+        """Embeddings of real images, each computed once."""
+        return np.concatenate([self.kept(self.name("real", row), partial(self.of_real, row)) for row in rows])
 
-        def made() -> NDArray[np.float32]:
-            return np.concatenate([self.encoded(self.patches.read(number)[None]) for number in range(self.patches.n)])
+    def of_real(self, row: int) -> NDArray[np.float32]:
+        """The embedding (1, dim) of a real image."""
+        return self.encoded(self.patches.read(row)[None])
 
-        return self.kept(f"{self.judge}-real", made)
+    def name(self, what: str, row: int) -> str:
+        """Of an array that is computed from a real image; the same in every table that names it."""
+        path = self.entries[row].path
+        return f"{what}-{path.stem}-{sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
     def views(self, row: int) -> NDArray[np.float32]:
         """Embeddings of the seven other ways to lay a real image down, once."""
@@ -203,7 +210,7 @@ class Bench:
             others = [lay(picture, view).permute(2, 0, 1).numpy() for view in range(1, VIEWS)]
             return self.encoded(np.stack(others))
 
-        return self.kept(f"views-{self.entries[row].key}", made)
+        return self.kept(self.name("views", row), made)
 
     def embedded(self, picture: Path) -> NDArray[np.float32]:
         """The embedding of a variation, once."""
@@ -239,18 +246,19 @@ def judged_table(table: Path, judge: str, out: Path) -> Path:
     return path
 
 
-def drawn(labelled: Labelled, fraction: float, seed: int) -> Rows:
+def drawn(labelled: Labelled, fraction: float, seed: int, among: Rows | None = None) -> Rows:
     """Rows of some training images: of each label its share, at least two, and of at least two groups.
 
-    What a seed draws at one fraction it also draws at a larger one.
+    What a seed draws at one fraction it also draws at a larger one. `among` are the rows that may be drawn.
     """
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in labelled.classes:
-        rows = rng.permutation(np.flatnonzero(labelled.train & (labelled.labels == label)))
+        known = np.flatnonzero(labelled.train & (labelled.labels == label))
+        rows = rng.permutation(known if among is None else np.intersect1d(known, among))
         other = next(k for k, row in enumerate(rows) if labelled.groups[row] != labelled.groups[rows[0]])
         rows[[1, other]] = rows[[other, 1]]  # the second is of another group than the first
-        chosen += rows[: max(2, round(fraction * len(rows)))].tolist()
+        chosen += rows[: max(2, round(fraction * len(known)))].tolist()
     return np.sort(np.array(chosen))
 
 
@@ -306,9 +314,9 @@ def main() -> None:
     recipe = Recipe(
         said.pipeline, said.copies, said.strength, said.weight, said.encoder, said.network, said.network_steps
     )
-    bench = Bench(said.table, said.out, recipe, said.judge, ends)
+    bench = Bench(said.table, said.out, recipe, said.judge, ends, said.pool)
     try:
-        pieces = bench.go(said.fraction or [0.1, 0.3, 1.0], said.seeds, said.classifier or list(ARMS))
+        pieces = bench.go(said.fraction or [0.1, 0.3, 1.0], said.seeds, said.classifier or list(ARMS), said.without)
     except OutOfTimeError:
         done = len(list((said.out / "pieces").glob("*.json")))
         sys.stderr.write(f"the minutes are over; {done} pieces are done; the same command goes on\n")
@@ -325,7 +333,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fraction", type=float, action="append", help="of the training images; default: 0.1, 0.3, 1")
     parser.add_argument("--classifier", choices=list(ARMS), action="append", help="default: both")
+    parser.add_argument("--without", choices=("views", "synthetic", "both"), action="append", default=[], help="an arm")
     parser.add_argument("--judge", choices=("test", "val"), default="test", help="the images that are asked about")
+    parser.add_argument("--pool", type=float, help="draw from what seed 0 draws at this fraction: fewer are varied")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--copies", type=int, default=4, help="variations of each image")
     parser.add_argument("--strength", type=float, default=1.0, help="of `patchloom vary`")

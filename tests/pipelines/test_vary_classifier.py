@@ -52,6 +52,10 @@ def test_draws_are_training_images_by_label_and_grow(bench: ModuleType) -> None:
         assert np.bincount(truth.numbers[few]).tolist() == [2, 2, 2]
         for label in range(3):
             assert len(set(truth.groups[few][truth.numbers[few] == label])) == 2
+    pool = bench.drawn(truth, 0.3, 0)
+    halves = [bench.drawn(truth, 0.15, seed, pool) for seed in range(5)]
+    assert all(len(half) == 9 and set(half) < set(pool) for half in halves)
+    assert len({tuple(half) for half in halves}) > 1
     assert bench.drawn(truth, 0.1, 0).tolist() != bench.drawn(truth, 0.1, 1).tolist()
 
 
@@ -90,10 +94,10 @@ def test_it_goes_on_where_it_was_and_never_varies_test_images(
 
     def made() -> list[dict[str, Any]]:
         run = opened()
-        return list(bench.summary(run.go([0.5], 1, ["linear", "network"]), run.labelled))
+        return list(bench.summary(run.go([0.5], 1, ["linear", "network"], []), run.labelled))
 
     with pytest.raises(bench.OutOfTimeError):
-        opened(ends=0.0).go([0.5], 1, ["linear", "network"])
+        opened(ends=0.0).go([0.5], 1, ["linear", "network"], [])
     rows = made()
     pieces = sorted((tmp_path / "out" / "pieces").iterdir())
     arms = ["linear-both", "linear-real", "linear-synthetic", "linear-views", *(f"network-{arm}" for arm in NETWORK)]
