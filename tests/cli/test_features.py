@@ -59,7 +59,8 @@ def test_info_says_what_a_feature_file_holds(features: tuple[Path, Layout]) -> N
 
 def test_info_of_a_feature_file_loads_no_torch_and_no_array(features: tuple[Path, Layout]) -> None:
     code = (
-        "import sys; from pathlib import Path; from patchloom.cli.info import describe; describe(Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from patchloom.pipelines.facts import facts_of;"
+        "facts_of(Path(sys.argv[1]));"
         "sys.exit('torch' in sys.modules or 'h5py' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(features[0])], check=False).returncode == 0

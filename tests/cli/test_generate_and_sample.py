@@ -106,7 +106,8 @@ def test_the_lines_of_the_readme_run(
 ) -> None:
     (lines,) = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    shutil.copy(grid, "section.grid")
+    Path("src/patchloom/samples").mkdir(parents=True)
+    shutil.copy(grid, "src/patchloom/samples/gallbladder.grid")
     exec(lines.replace("he-foundation", str(pipeline)), {})
     assert describe("section.tif")["size_px"] == [96, 128]
 

@@ -57,7 +57,9 @@ def vary(
     dtype: str,
     as_json: bool,
 ) -> None:
-    """Make variations of labelled images, each from its own embeddings, and with --strength from its own pixels.
+    """Make variations of labelled images, each from its own embeddings.
+
+    With --strength below 1 they start from the image's own pixels.
 
     DATASET is a dataset of `patchloom prepare`, whose plots are varied, or a CSV table with columns file, group, split
     and label. Writes lossless pictures and variations.csv, a table of the same columns that also says source, seed and
