@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
 from patchloom.evaluation.comparison import compare
@@ -33,21 +34,20 @@ from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.machine import choose_dtype
-from patchloom.pipelines.composed import cells_side_by_side
-from patchloom.pipelines.evaluate import others, space_of
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import generate
-from patchloom.pipelines.held_out import turn
-from patchloom.pipelines.over_slides import similarity_of_slides
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import reconstruct
 from patchloom.pipelines.settings import Settings
-from patchloom.pipelines.sides import Cut, open_side
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.mosaic import Mosaic
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry, read_manifest
+from patchloom.trials.composed import cells_side_by_side
+from patchloom.trials.evaluate import others, space_of
+from patchloom.trials.fidelity import fidelity
+from patchloom.trials.held_out import turn
+from patchloom.trials.over_slides import similarity_of_slides
+from patchloom.trials.sides import Cut, open_side
 
 JUDGE = "efficientnet-lite0"
 DISTANCES = ("frechet_axes", "kernel")

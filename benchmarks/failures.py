@@ -20,12 +20,12 @@ from PIL import Image
 
 from patchloom.geometry import Box, PixelSize
 from patchloom.machine import choose_dtype
-from patchloom.pipelines.evaluate import beneath
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.reference import embed_reference
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
+from patchloom.trials.evaluate import beneath
 
 GAP = 8  # px between the two
 MOST = 150_000  # bytes of a picture for the documentation

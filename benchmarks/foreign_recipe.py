@@ -40,9 +40,9 @@ from patchloom.loom.orders import weave_canvas
 from patchloom.loom.plan import Plan
 from patchloom.loom.run import Run, figures
 from patchloom.machine import DTYPES
-from patchloom.pipelines.demo import GRID, PIPELINE, REFERENCE
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.rasters.opening import open_raster
+from patchloom.trials.demo import GRID, PIPELINE, REFERENCE
 
 LABEL = NoiseLabel("ddpm")
 WINDOW = 32  # latents: a patch of 256 px

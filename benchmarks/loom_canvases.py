@@ -22,6 +22,7 @@ from torch.nn import Parameter
 from patchloom.autoencoders.autoencoder import Autoencoder
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
 from patchloom.autoencoders.ldm_first_stage import FirstStage
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.encoders.embed import embed, encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
@@ -40,15 +41,14 @@ from patchloom.loom.decode import decode_field, tiles
 from patchloom.loom.orders import weave_canvas
 from patchloom.loom.plan import average
 from patchloom.loom.run import figures
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.seams import DECODE, EARLIER, LAST
 from patchloom.pipelines.settings import Settings, lattices_of, settled
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry, read_manifest
+from patchloom.trials.fidelity import fidelity
+from patchloom.trials.seams import DECODE, EARLIER, LAST
 
 CROP, SEED, REPEATS, LEVEL = 256, 0, 1000, 0.95
 _TABLES = Path(__file__).parent.parent / "configs" / "he"

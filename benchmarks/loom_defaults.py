@@ -44,8 +44,8 @@ from patchloom.evaluation.estimates import Interval
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.machine import DTYPES
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
-from patchloom.pipelines.seams import EARLIER, LAST
 from patchloom.pipelines.settings import Settings, settled
+from patchloom.trials.seams import EARLIER, LAST
 
 WINDOW, CORE, STEPS = 64, 56, 10  # latents, latents, stages: what the arms go away from, one factor at a time
 HEAD = (

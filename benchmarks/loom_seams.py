@@ -50,8 +50,8 @@ from patchloom.fields.field import ArrayField
 from patchloom.loom.decode import decode_field
 from patchloom.machine import DTYPES
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
-from patchloom.pipelines.seams import DECODE
 from patchloom.pipelines.settings import Settings, settled
+from patchloom.trials.seams import DECODE
 
 BATCH, WANTED = 9, 0.01
 Pictures = Sequence[NDArray[Any]]

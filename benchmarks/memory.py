@@ -28,10 +28,10 @@ from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.grids.file import write_grid
 from patchloom.machine import resident_bytes
-from patchloom.pipelines.demo import PIPELINE, REFERENCE
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
+from patchloom.trials.demo import PIPELINE, REFERENCE
 
 SIZE = PixelSize.parse("0.5um")
 

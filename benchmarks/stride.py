@@ -17,9 +17,9 @@ from patchloom.encoders.slide import embed_slide
 from patchloom.fields.field import ArrayField, Cropped
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.trials.fidelity import fidelity
 
 
 def arguments() -> argparse.Namespace:

@@ -25,14 +25,14 @@ from pathlib import Path
 
 import torch
 
+from patchloom.datasets.dataset import open_dataset
+from patchloom.datasets.processes import Processes
 from patchloom.machine import choose_device
 from patchloom.networks.unet import UNetShape
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training.config import DenoiserTraining, Optimisation, read_config
-from patchloom.training.dataset import open_dataset
 from patchloom.training.denoiser import DenoiserTask
 from patchloom.training.loop import Machine, Run
-from patchloom.training.processes import Processes
 from patchloom.training.speed import peak_flops
 
 WINDOW = 32

@@ -40,6 +40,8 @@ from PIL import Image
 from vary_networks import Pool, network_guesses
 from vary_summary import Piece, summary
 
+from patchloom.datasets.manifest import Entry, read_manifest
+from patchloom.datasets.views import VIEWS, lay
 from patchloom.encoders.embed import encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
@@ -51,8 +53,6 @@ from patchloom.machine import choose_device, choose_dtype
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.vary import vary
-from patchloom.training.manifest import Entry, read_manifest
-from patchloom.training.views import VIEWS, lay
 
 ARMS = {"linear": ("real", "views", "synthetic", "both"), "network": ("real", "synthetic", "both")}
 UInt8 = NDArray[np.uint8]

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from patchloom.datasets.views import VIEWS, lay
 from patchloom.encoders.trained import MEAN, STD, load_network
 from patchloom.encoders.trained_network import TrainedNetwork, TrainedShape
 from patchloom.machine import choose_device, choose_dtype
-from patchloom.training.views import VIEWS, lay
 
 INPUT_PX = 128
 BATCH = 16

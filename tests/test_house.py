@@ -98,9 +98,10 @@ class Bare:
             raise ImportError(f"{name} is not there on a bare GPU image")
 
 sys.meta_path.insert(0, Bare())
-import patchloom.training
-for module in pkgutil.walk_packages(patchloom.training.__path__, "patchloom.training."):
-    importlib.import_module(module.name)
+import patchloom.datasets, patchloom.training
+for room in (patchloom.datasets, patchloom.training):
+    for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        importlib.import_module(module.name)
 try:
     import click
 except ImportError as error:

@@ -12,13 +12,13 @@ from PIL import Image
 from patchloom.fields.field import ArrayField, Cropped
 from patchloom.geometry import Box
 from patchloom.grids.file import read_grid
-from patchloom.pipelines import demo
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.presets import find_pipeline, presets
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
+from patchloom.trials import demo
+from patchloom.trials.fidelity import fidelity
 
 ROOT = Path(__file__).parent.parent
 AERIAL = "aerial-foundation"

@@ -25,9 +25,9 @@ from patchloom.encoders.trained_network import TrainedNetwork, TrainedShape
 from patchloom.evaluation.report import read_report
 from patchloom.fields.field import ArrayField
 from patchloom.pipelines.pipeline import load_pipeline
-from patchloom.pipelines.seams import LAST, borders_of, settings_of
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
+from patchloom.trials.seams import LAST, borders_of, settings_of
 from patchloom.weights import digest
 
 TINY = ("--crop", 48, "--encoder", "tiny")

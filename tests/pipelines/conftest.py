@@ -13,12 +13,12 @@ from PIL import Image
 from tests.cli.conftest import pipeline as pipeline_folder
 from tests.encoders.fakes import tiny_encoder
 
+from patchloom.datasets.cutting import Models
+from patchloom.datasets.dataset import Dataset
+from patchloom.datasets.manifest import read_manifest
+from patchloom.datasets.prepare import Preparation, prepare
 from patchloom.encoders.registry import ENCODERS
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
-from patchloom.training.cutting import Models
-from patchloom.training.dataset import Dataset
-from patchloom.training.manifest import read_manifest
-from patchloom.training.prepare import Preparation, prepare
 
 __all__ = ["pipeline_folder"]
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.cli.main import main
+from patchloom.datasets.dataset import Dataset
 from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
 from patchloom.errors import FormatError, InputError, MismatchError
 from patchloom.fields.field import ArrayField
@@ -38,10 +39,9 @@ from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
 from patchloom.pipelines.sample import sample
-from patchloom.pipelines.seams import settings_of
 from patchloom.pipelines.settings import Settings, settled, sized
 from patchloom.pipelines.vary import vary
-from patchloom.training.dataset import Dataset
+from patchloom.trials.seams import settings_of
 
 DIM, PATCH = 6, 64
 SOURCE = Source("latent-diffusion", True, ("callbacks",), "MIT")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from patchloom.errors import FormatError, MissingError
-from patchloom.pipelines import demo
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.presets import find_pipeline
+from patchloom.trials import demo
 
 
 @pytest.fixture

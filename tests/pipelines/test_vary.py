@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from patchloom.cli.vary import vary as verb
+from patchloom.datasets.dataset import Dataset
+from patchloom.datasets.manifest import read_manifest
 from patchloom.errors import InputError, MismatchError
 from patchloom.fields.field import ArrayField
 from patchloom.fields.noise import Noise
@@ -25,11 +27,9 @@ from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reconstruct import reconstruct
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, settled, stages_of
-from patchloom.pipelines.sides import open_side
 from patchloom.pipelines.vary import TABLE, seed_of, vary
 from patchloom.pyramids.read import read_provenance
-from patchloom.training.dataset import Dataset
-from patchloom.training.manifest import read_manifest
+from patchloom.trials.sides import open_side
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:

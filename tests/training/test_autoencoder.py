@@ -12,13 +12,13 @@ from tests.training.toys import CPU, NEVER
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
 from patchloom.autoencoders.files import load_autoencoder
+from patchloom.datasets.dataset import open_dataset
+from patchloom.datasets.processes import Processes
 from patchloom.errors import InputError
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training import loop
 from patchloom.training.autoencoder import AutoencoderTask, measure_constants
 from patchloom.training.config import AutoencoderTraining, Optimisation, Upkeep
-from patchloom.training.dataset import open_dataset
-from patchloom.training.processes import Processes
 from patchloom.training.run import train_config
 
 SHAPE = ConvolutionalShape(2, (4, 8, 8), (1, 1, 1), (1, 1, 1))

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
 from patchloom.autoencoders.files import RECORD, digest, load_autoencoder, save_autoencoder
+from patchloom.datasets.processes import Processes
 from patchloom.errors import DependencyError, InputError, MismatchError
 from patchloom.training import loop
 from patchloom.training.autoencoder_losses import Losses
 from patchloom.training.checkpoint import NAME
 from patchloom.training.config import AutoencoderTraining, read_config
 from patchloom.training.discriminator import Adversaries
-from patchloom.training.processes import Processes
 from patchloom.training.run import train_config
 
 ALL = Losses(perceptual=0.1, adversarial=0.3)

@@ -10,6 +10,8 @@ import torch
 from tests.training.test_loop import Waits
 from tests.training.toys import CPU, NEVER
 
+from patchloom.datasets.dataset import open_dataset
+from patchloom.datasets.processes import Processes
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.levels import karras
 from patchloom.diffusion.samplers import dpmpp_2m, run
@@ -19,10 +21,8 @@ from patchloom.networks.unet import UNetShape
 from patchloom.testing.colours import LIGHT, Colours, write_colours
 from patchloom.training import loop
 from patchloom.training.config import DenoiserTraining, Optimisation, Upkeep, WideWindows
-from patchloom.training.dataset import open_dataset
 from patchloom.training.denoiser import DenoiserTask
 from patchloom.training.draws import Draws
-from patchloom.training.processes import Processes
 from patchloom.training.run import train_config
 
 SHAPE = UNetShape(channels=2, embedding=4, widths=(16, 16), blocks=(1, 1), condition=16)

@@ -11,19 +11,19 @@ from tests.training.test_loop import Waits
 from tests.training.toys import CPU, NEVER
 from torch import Tensor
 
+from patchloom.datasets.dataset import open_dataset
+from patchloom.datasets.processes import Processes
+from patchloom.datasets.stain import _stains, jittered
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.trained_network import TrainedShape
 from patchloom.errors import InputError, MismatchError
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training import loop
 from patchloom.training.config import EncoderTraining, Optimisation, Upkeep, read_config
-from patchloom.training.dataset import open_dataset
 from patchloom.training.encoder import EncoderTask
 from patchloom.training.encoder_losses import effective_rank, simclr, vicreg
 from patchloom.training.encoder_views import Looks, look
-from patchloom.training.processes import Processes
 from patchloom.training.run import train_config
-from patchloom.training.stain import _stains, jittered
 
 SHAPE = TrainedShape(8, (8, 8), (1, 1))
 

@@ -13,9 +13,9 @@ from tests.training.test_denoiser import config_of
 from tests.training.toys import CPU
 
 from patchloom import records
+from patchloom.datasets.dataset import open_dataset
 from patchloom.training.checkpoint import NAME
 from patchloom.training.config import DenoiserTraining, Optimisation
-from patchloom.training.dataset import open_dataset
 from patchloom.training.identity import Identity, digest
 from patchloom.training.run import identity, train_config
 

@@ -14,12 +14,12 @@ from tests.training.toys import CPU, DATA, NEVER, Toy, identity, plan, train
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from patchloom.datasets.processes import Processes
 from patchloom.errors import InputError
 from patchloom.training import loop
 from patchloom.training.checkpoint import NAME, Progress
 from patchloom.training.config import Upkeep
 from patchloom.training.draws import Draws
-from patchloom.training.processes import Processes
 from patchloom.training.speed import count_flops, named_peak
 
 

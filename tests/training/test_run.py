@@ -13,12 +13,12 @@ from tests.training.test_denoiser import SHAPE, config_of
 from tests.training.toys import CPU
 
 from patchloom import records
+from patchloom.datasets.dataset import open_dataset
 from patchloom.errors import FormatError, InputError, MismatchError, MissingError
 from patchloom.networks.files import load_denoiser
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training.__main__ import main
 from patchloom.training.config import DenoiserTraining, Optimisation, Upkeep, read_config
-from patchloom.training.dataset import open_dataset
 from patchloom.training.run import machine_of, train_config
 
 

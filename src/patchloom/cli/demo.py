@@ -24,7 +24,7 @@ def demo(*, output: Path, seed: int, device: str, dtype: str, as_json: bool) -> 
 
     Writes demo.tif, a pyramid; demo.png, the same picture; and demo.json, the figures that are printed.
     """
-    from patchloom.pipelines.demo import demo as run
+    from patchloom.trials.demo import demo as run
 
     with progress() as bar:
         facts = run(output, bar, seed=seed, device=device, dtype=dtype)

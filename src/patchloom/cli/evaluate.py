@@ -14,7 +14,7 @@ from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
     from patchloom.pipelines.pipeline import Pipeline
-    from patchloom.pipelines.sides import Cut, Pictures
+    from patchloom.trials.sides import Cut, Pictures
 
 Split: TypeAlias = Literal["train", "val", "test"]
 
@@ -110,8 +110,8 @@ def distances(
     from dataclasses import replace
 
     from patchloom.evaluation.comparison import Effort
-    from patchloom.pipelines import evaluate as measures
-    from patchloom.pipelines.sides import Cut, open_side
+    from patchloom.trials import evaluate as measures
+    from patchloom.trials.sides import Cut, open_side
 
     if whole and (crop_px, random, training) != (None, None, None):
         raise click.UsageError("--whole takes pictures whole: leave out --crop, --random and --training")
@@ -162,7 +162,7 @@ def similarity(
     ceiling (the slide through the autoencoder alone); and how often a cell is nearest to its own.
     """
     from patchloom.grids.file import read_grid
-    from patchloom.pipelines import evaluate as measures
+    from patchloom.trials import evaluate as measures
 
     loaded = _load(pipeline or _made_by(image), device, dtype)
     with progress() as bar:
@@ -204,7 +204,7 @@ def seams(
     what real images give. Where borders lie is read from its provenance. The image should be lossless: .png, or .tif
     with --compression deflate.
     """
-    from patchloom.pipelines.seams import seam_meter
+    from patchloom.trials.seams import seam_meter
 
     loaded = _load(pipeline or _made_by(image), device, dtype)
     measured.emit_report(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
@@ -250,8 +250,8 @@ def reconstruction(
     dataset, table or picture, brought to the pipeline's pixel size.
     """
     from patchloom.evaluation.comparison import Effort
-    from patchloom.pipelines import autoencoding
-    from patchloom.pipelines.sides import Cut, open_side
+    from patchloom.trials import autoencoding
+    from patchloom.trials.sides import Cut, open_side
 
     loaded = _load(pipeline, device, dtype)
     cut = Cut(crop_px or loaded.record.patch_px, random, loaded.pixel_size, limit, seed)
@@ -319,9 +319,9 @@ def whole_pipeline(
     """
     from dataclasses import replace
 
-    from patchloom.pipelines.held_out import QUICK, Size
-    from patchloom.pipelines.protocol import PAGE, evaluate_pipeline
     from patchloom.pipelines.settings import Settings
+    from patchloom.trials.held_out import QUICK, Size
+    from patchloom.trials.protocol import PAGE, evaluate_pipeline
 
     loaded = _load(pipeline, device, dtype)
     size = QUICK if quick else Size()
@@ -353,7 +353,7 @@ def _load(name: str, device: str, dtype: str) -> Pipeline:
 
 
 def _seen(training: Path | None, cut: Cut) -> Pictures | None:
-    from patchloom.pipelines.sides import open_side
+    from patchloom.trials.sides import open_side
 
     return None if training is None else open_side(training, cut, _split_of(training, "train"))
 

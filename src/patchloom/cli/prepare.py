@@ -16,9 +16,9 @@ from patchloom.geometry import PixelSize
 if TYPE_CHECKING:  # torch
     import torch
 
-    from patchloom.training.cutting import Models
-    from patchloom.training.dataset import Dataset
-    from patchloom.training.stain import Colours
+    from patchloom.datasets.cutting import Models
+    from patchloom.datasets.dataset import Dataset
+    from patchloom.datasets.stain import Colours
 
 _SHARE = click.FloatRange(0, 1)
 
@@ -99,11 +99,11 @@ def prepare(
     split goes into one by --val and --test. A slide that cannot be read is named and the others are finished. Runs
     under `torchrun -m patchloom prepare` too.
     """
+    from patchloom.datasets.manifest import Shares, entries_of
+    from patchloom.datasets.prepare import Preparation
+    from patchloom.datasets.prepare import prepare as make
+    from patchloom.datasets.stain import Recolouring
     from patchloom.machine import choose_device, choose_dtype
-    from patchloom.training.manifest import Shares, entries_of
-    from patchloom.training.prepare import Preparation
-    from patchloom.training.prepare import prepare as make
-    from patchloom.training.stain import Recolouring
 
     laid = tuple(range(views))
     colours = Recolouring(recolour, recolour_strength) if recolour else None
@@ -130,8 +130,8 @@ def prepare(
 def _models(encoder: str, autoencoder: Path | None, device: torch.device, dtype: torch.dtype) -> Models:
     from patchloom import weights
     from patchloom.autoencoders.files import digest, load_autoencoder
+    from patchloom.datasets.cutting import FirstStage, Models
     from patchloom.encoders.registry import load_encoder
-    from patchloom.training.cutting import FirstStage, Models
 
     network = None if encoder == "none" else load_encoder(encoder, device, dtype)
     if autoencoder is None:

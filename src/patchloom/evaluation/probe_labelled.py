@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.matrices import Groups, Rows
 from patchloom.evaluation.patches import Patches, UInt8, codec_of
 from patchloom.rasters.opening import open_raster
-from patchloom.training.manifest import Entry, read_manifest
 
 _NAMED = 10
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from patchloom import records
 from patchloom.autoencoders.files import digest, load_autoencoder
+from patchloom.datasets.dataset import Dataset
 from patchloom.encoders.trained import LOCAL, trained_encoder
 from patchloom.errors import InputError, MismatchError
 from patchloom.grids.spec import EncoderSpec
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline, save_pipeline
 from patchloom.pipelines.record import FORMAT, NOT_STATED, ConditionSpec, Defaults, PipelineRecord, Training
-from patchloom.training.dataset import Dataset
 
 GLASS = (243, 242, 244)  # RGB of empty glass under a microscope
 

@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchloom.datasets.dataset import NAME as DATASET
+from patchloom.datasets.dataset import Dataset, Plot, Split, check_splits, open_dataset
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.encoders.slide import embed_slide
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.fields.field import ArrayField, Cropped
@@ -35,9 +38,6 @@ from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.dataset import NAME as DATASET
-from patchloom.training.dataset import Dataset, Plot, Split, check_splits, open_dataset
-from patchloom.training.manifest import Entry, read_manifest
 
 TABLE = "variations.csv"
 _MARGIN = 4

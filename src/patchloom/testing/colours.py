@@ -16,8 +16,8 @@ from torch import Tensor
 from patchloom import records, weights
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, ConvolutionalShape
 from patchloom.autoencoders.files import digest, save_autoencoder
+from patchloom.datasets.dataset import FORMAT, NAME, DatasetRecord, Plot, Split
 from patchloom.grids.spec import EncoderSpec
-from patchloom.training.dataset import FORMAT, NAME, DatasetRecord, Plot, Split
 
 LIGHT = 0.9  # of a light latent or embedding; a dark one is the negative
 

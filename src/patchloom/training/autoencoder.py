@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder, as_float
 from patchloom.autoencoders.files import digest, load_autoencoder, save_autoencoder
+from patchloom.datasets.dataset import Dataset
+from patchloom.datasets.planes import Planes
+from patchloom.datasets.views import VIEWS, lay
 from patchloom.errors import InputError, MismatchError
 from patchloom.training.autoencoder_losses import Criterion
 from patchloom.training.config import AutoencoderTraining
-from patchloom.training.dataset import Dataset
 from patchloom.training.discriminator import Adversaries, PatchDiscriminator
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
-from patchloom.training.planes import Planes
-from patchloom.training.views import VIEWS, lay
 
 _VALIDATION_CROPS = 64  # at most
 _SHOWN = 8  # of them, in a picture

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
 from patchloom.autoencoders.files import digest, load_autoencoder
+from patchloom.datasets.dataset import Dataset, check_latents
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.levels import karras
 from patchloom.diffusion.loss import denoising_loss, log_normal
@@ -22,7 +23,6 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.networks.files import load_denoiser, save_denoiser
 from patchloom.networks.unet import UNet
 from patchloom.training.config import DenoiserTraining
-from patchloom.training.dataset import Dataset, check_latents
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.initial import start_from

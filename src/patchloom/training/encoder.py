@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from patchloom.datasets.dataset import Dataset, Split
+from patchloom.datasets.planes import Planes
 from patchloom.encoders.trained import FORMAT, MEAN, STD, TrainedRecord, save_encoder
 from patchloom.encoders.trained_network import TrainedNetwork
 from patchloom.errors import InputError
 from patchloom.training.config import EncoderTraining
-from patchloom.training.dataset import Dataset, Split
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
 from patchloom.training.encoder_losses import effective_rank, simclr, vicreg
 from patchloom.training.encoder_views import look
-from patchloom.training.planes import Planes
 
 _LOSSES = {"simclr": simclr, "vicreg": vicreg}
 _JUDGED = 256  # validation places, looked at twice

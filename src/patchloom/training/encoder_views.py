@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from patchloom.datasets.stain import Colours, jittered
 from patchloom.errors import InputError
-from patchloom.training.stain import Colours, jittered
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from patchloom.datasets.dataset import Dataset, Split
+from patchloom.datasets.planes import Planes
 from patchloom.diffusion.condition import GridCondition
-from patchloom.training.dataset import Dataset, Split
-from patchloom.training.planes import Planes
 
 _PART = 1 << 14  # cells
 _SPREAD = 1e-3  # the least deviation: a number that never varies says nothing

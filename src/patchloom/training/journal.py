@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchloom.datasets.processes import Processes
 from patchloom.training.checkpoint import Progress
 from patchloom.training.events import Log
-from patchloom.training.processes import Processes
 
 Report = Callable[[Progress, Mapping[str, float]], None]
 """Called by the leading process with what goes into the log."""

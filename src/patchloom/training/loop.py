@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from patchloom.datasets.processes import Processes
 from patchloom.errors import InputError
 from patchloom.training import checkpoint
 from patchloom.training.checkpoint import Progress
@@ -26,7 +27,6 @@ from patchloom.training.draws import Draws
 from patchloom.training.ema import Average
 from patchloom.training.identity import Identity
 from patchloom.training.journal import Journal, Meter, Report
-from patchloom.training.processes import Processes
 from patchloom.training.schedule import order, rate
 from patchloom.training.speed import count_flops, peak_flops
 from patchloom.training.stop import Stop

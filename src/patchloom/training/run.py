@@ -7,6 +7,7 @@ from pathlib import Path
 
 from patchloom import records
 from patchloom.autoencoders.convolutional import ConvolutionalShape
+from patchloom.datasets.dataset import Dataset, open_dataset
 from patchloom.diffusion.parametrisation import Parametrisation
 from patchloom.encoders.trained_network import TrainedShape
 from patchloom.machine import choose_device, choose_dtype
@@ -15,7 +16,6 @@ from patchloom.training import checkpoint, loop
 from patchloom.training.autoencoder import AutoencoderTask, kept_encoder
 from patchloom.training.checkpoint import Progress
 from patchloom.training.config import AutoencoderTraining, DenoiserTraining, EncoderTraining, Training
-from patchloom.training.dataset import Dataset, open_dataset
 from patchloom.training.denoiser import DenoiserTask
 from patchloom.training.encoder import EncoderTask
 from patchloom.training.events import LINES

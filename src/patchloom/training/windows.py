@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from patchloom.datasets.dataset import Dataset, Split
+from patchloom.datasets.planes import Planes
 from patchloom.diffusion.condition import GridCondition
 from patchloom.errors import InputError
-from patchloom.training.dataset import Dataset, Split
 from patchloom.training.draws import Draws
 from patchloom.training.grids import TrainingGrids
-from patchloom.training.planes import Planes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,24 +16,24 @@ from typing import Any
 
 import numpy as np
 
+from patchloom.datasets.dataset import Plot, check_splits, open_dataset
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.lpips import Lpips
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.evaluation.comparison import Effort
 from patchloom.evaluation.html import write_page
 from patchloom.evaluation.report import Report, report, table, write_report
-from patchloom.pipelines import held_out
-from patchloom.pipelines.composed import compose
-from patchloom.pipelines.evaluate import Bars, others, silent
-from patchloom.pipelines.figures import figures_of
-from patchloom.pipelines.held_out import HeldOut, Making, Size, hold_out, turn
-from patchloom.pipelines.measuring import Measuring
-from patchloom.pipelines.page import pictures
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, settled
-from patchloom.pipelines.sides import Cut, Pictures, open_side
-from patchloom.training.dataset import Plot, check_splits, open_dataset
-from patchloom.training.manifest import Entry, read_manifest
+from patchloom.trials import held_out
+from patchloom.trials.composed import compose
+from patchloom.trials.evaluate import Bars, others, silent
+from patchloom.trials.figures import figures_of
+from patchloom.trials.held_out import HeldOut, Making, Size, hold_out, turn
+from patchloom.trials.measuring import Measuring
+from patchloom.trials.page import pictures
+from patchloom.trials.sides import Cut, Pictures, open_side
 
 REPORT, PAGE, TABLE, CLAIM = "report.json", "report.html", "report.txt", "evaluation.json"
 

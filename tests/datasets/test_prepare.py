@@ -17,16 +17,16 @@ from PIL import Image
 from tests.training.test_processes import in_two
 from torch import Tensor
 
+from patchloom.datasets.cutting import FirstStage, Models
+from patchloom.datasets.dataset import Dataset, open_dataset
+from patchloom.datasets.manifest import Entry, Shares, entries_of, read_manifest
+from patchloom.datasets.prepare import Preparation, prepare
+from patchloom.datasets.stain import Recolouring, recoloured
+from patchloom.datasets.views import VIEWS, lay, lay_place
 from patchloom.errors import InputError, MismatchError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
-from patchloom.training.cutting import FirstStage, Models
-from patchloom.training.dataset import Dataset, open_dataset
 from patchloom.training.draws import Draws
-from patchloom.training.manifest import Entry, Shares, entries_of, read_manifest
-from patchloom.training.prepare import Preparation, prepare
-from patchloom.training.stain import Recolouring, recoloured
-from patchloom.training.views import VIEWS, lay, lay_place
 from patchloom.training.windows import Windows
 
 HEIGHT, WIDTH, FACTOR = 448, 600, 8
@@ -239,9 +239,9 @@ KILLED = """
 import sys
 from pathlib import Path
 import torch
-from patchloom.training.cutting import Models
-from patchloom.training.manifest import Shares, entries_of
-from patchloom.training.prepare import Preparation, prepare
+from patchloom.datasets.cutting import Models
+from patchloom.datasets.manifest import Shares, entries_of
+from patchloom.datasets.prepare import Preparation, prepare
 from patchloom.geometry import PixelSize
 entries = entries_of([Path(sys.argv[1])], Shares(0, 0), PixelSize.parse("0.5um"))
 prepare(entries, Path(sys.argv[2]), Preparation(patch_px=64, stride_px=64, plot_px=64, background=1.0), Models(),

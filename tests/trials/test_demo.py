@@ -10,9 +10,9 @@ from PIL import Image
 
 from patchloom.encoders.slide import embed_slide
 from patchloom.grids.file import write_grid
-from patchloom.pipelines import demo as job
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.rasters.opening import open_raster
+from patchloom.trials import demo as job
 
 KEYS = {"size_px", "embedding_similarity", "floor_shuffled", "ceiling_autoencoder", "network_evaluations", "seconds"}
 

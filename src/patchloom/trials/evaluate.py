@@ -19,14 +19,14 @@ from patchloom.evaluation.report import Report, report
 from patchloom.fields.field import Cropped, Field
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.sides import Pictures
 from patchloom.pyramids.read import read_provenance
 from patchloom.rasters.describe import describe
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
+from patchloom.trials.fidelity import fidelity
+from patchloom.trials.sides import Pictures
 
 Advance: TypeAlias = Callable[[int, int], None]
 Bars: TypeAlias = Callable[[str], Advance]

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from patchloom.datasets.dataset import NAME as DATASET
+from patchloom.datasets.dataset import Dataset, Plot, Split, open_dataset
+from patchloom.datasets.manifest import Entry, read_manifest
 from patchloom.errors import GeometryError, InputError, MismatchError
 from patchloom.evaluation.large_images import squeezed
 from patchloom.evaluation.patches import (
@@ -26,9 +29,6 @@ from patchloom.geometry import Box, Frame, PixelSize
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.dataset import NAME as DATASET
-from patchloom.training.dataset import Dataset, Plot, Split, open_dataset
-from patchloom.training.manifest import Entry, read_manifest
 
 
 @dataclass(frozen=True, slots=True)

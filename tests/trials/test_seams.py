@@ -14,9 +14,9 @@ from patchloom.errors import FormatError
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box
 from patchloom.pipelines.pipeline import load_pipeline
-from patchloom.pipelines.seams import LAST, borders_of, place_of
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pyramids.image import write_image
+from patchloom.trials.seams import LAST, borders_of, place_of
 
 __all__ = ["pipeline"]  # a fixture
 WHOLE, PART = (256, 320), Box(44, 61, 180, 200)  # no multiples of a latent

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from patchloom.datasets.manifest import Entry, Shares, entries_of, read_manifest
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.geometry import PixelSize
-from patchloom.training.manifest import Entry, Shares, entries_of, read_manifest
 
 
 def table(tmp_path: Path, text: str) -> Path:

@@ -25,10 +25,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from patchloom import records
+from patchloom.datasets.planes import Planes
 from patchloom.errors import FormatError, InputError, MismatchError
 from patchloom.geometry import PixelSize
 from patchloom.grids.spec import EncoderSpec
-from patchloom.training.planes import Planes
 
 NAME = "dataset.json"
 FORMAT = 1

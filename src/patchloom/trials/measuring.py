@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from patchloom.datasets.manifest import Entry
 from patchloom.encoders.lpips import Lpips
 from patchloom.evaluation.comparison import Effort
-from patchloom.pipelines.evaluate import Bars
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings
-from patchloom.pipelines.sides import Pictures
-from patchloom.training.manifest import Entry
+from patchloom.trials.evaluate import Bars
+from patchloom.trials.sides import Pictures
 
 
 @dataclass(frozen=True, slots=True)

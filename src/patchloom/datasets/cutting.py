@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.datasets.stain import Recolouring, recoloured
+from patchloom.datasets.views import VIEWS, lay, lay_place
 from patchloom.encoders.embed import encode
 from patchloom.encoders.encoder import Encoder
 from patchloom.geometry import Box
 from patchloom.rasters.cells import CellLattice
 from patchloom.rasters.raster import Slide
-from patchloom.training.stain import Recolouring, recoloured
-from patchloom.training.views import VIEWS, lay, lay_place
 
 _AROUND = 4  # strides; one would do for the grid as it is, the others let training take every second or fourth cell
 _CPU = torch.device("cpu")

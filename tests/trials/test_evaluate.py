@@ -13,20 +13,20 @@ from PIL import Image
 from tests.pipelines.conftest import tissue
 
 from patchloom.cli.main import main
+from patchloom.datasets.dataset import Dataset
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.estimates import Absent, Entry, Figure
 from patchloom.evaluation.report import read_report
 from patchloom.geometry import Box, PixelSize
 from patchloom.pipelines.generate import generate
-from patchloom.pipelines.held_out import FIELD, LARGE, Size, grid_of, made_of, survey
-from patchloom.pipelines.patches import patches_at
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.protocol import Evaluation, evaluate_pipeline
 from patchloom.pipelines.reference import embed_reference
 from patchloom.pipelines.settings import Settings
-from patchloom.pipelines.sides import Cut, open_side
 from patchloom.rasters.opening import open_raster
-from patchloom.training.dataset import Dataset
+from patchloom.trials.held_out import FIELD, LARGE, Size, grid_of, made_of, survey
+from patchloom.trials.patches import patches_at
+from patchloom.trials.protocol import Evaluation, evaluate_pipeline
+from patchloom.trials.sides import Cut, open_side
 
 SIZE = Size(region_px=256, cells=4, seeds=2, training=20)
 

@@ -16,14 +16,14 @@ from tests.pipelines.conftest import tissue
 
 from patchloom.errors import InputError
 from patchloom.evaluation.estimates import Absent, Figure
-from patchloom.pipelines.composed import MOSAIC
-from patchloom.pipelines.held_out import LARGE, HeldOut, Size, grid_of, made_of, turn
-from patchloom.pipelines.large import COMPOSED
-from patchloom.pipelines.patches import patches_at
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.protocol import Evaluation, evaluate_pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
+from patchloom.trials.composed import MOSAIC
+from patchloom.trials.held_out import LARGE, HeldOut, Size, grid_of, made_of, turn
+from patchloom.trials.large import COMPOSED
+from patchloom.trials.patches import patches_at
+from patchloom.trials.protocol import Evaluation, evaluate_pipeline
 
 SIZE = Size(region_px=256, cells=4, seeds=2, training=20, composed=1)
 

@@ -15,6 +15,10 @@ from tests.pipelines.conftest import tissue
 
 from patchloom.autoencoders.files import digest, load_autoencoder
 from patchloom.cli.main import main
+from patchloom.datasets.cutting import FirstStage, Models
+from patchloom.datasets.dataset import Dataset
+from patchloom.datasets.manifest import read_manifest
+from patchloom.datasets.prepare import Preparation, prepare
 from patchloom.encoders.trained import FORMAT, RECORD, WEIGHTS, TrainedRecord, save_encoder, trained_encoder
 from patchloom.encoders.trained_network import TrainedNetwork, TrainedShape
 from patchloom.errors import FormatError, InputError, MismatchError
@@ -22,10 +26,6 @@ from patchloom.grids.file import read_grid
 from patchloom.pipelines.assemble import assemble
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline, save_pipeline
 from patchloom.pipelines.record import ENCODER, Training
-from patchloom.training.cutting import FirstStage, Models
-from patchloom.training.dataset import Dataset
-from patchloom.training.manifest import read_manifest
-from patchloom.training.prepare import Preparation, prepare
 
 SHAPE = TrainedShape(6, (8, 8), (1, 0))
 TRAINING = Training("noise", "CC0-1.0", 0, 0.0, "none")

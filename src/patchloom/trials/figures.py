@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from patchloom.datasets.manifest import Entry as Slide
 from patchloom.encoders.encoder import Encoder
 from patchloom.errors import InputError
 from patchloom.evaluation.comparison import compare
@@ -20,14 +21,13 @@ from patchloom.evaluation.patches import IN_MEMORY, Patches, UInt8, from_arrays,
 from patchloom.evaluation.ratios import ratios
 from patchloom.fields.field import Cropped, Field
 from patchloom.geometry import Box
-from patchloom.pipelines.autoencoding import decoded, reconstruction_entries
-from patchloom.pipelines.held_out import LARGE, HeldOut, Place, is_large, made_of
-from patchloom.pipelines.large import NO_LARGE, large_of, seam_figures, similarities, wholes
-from patchloom.pipelines.measuring import Measuring
-from patchloom.pipelines.sides import Pictures
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry as Slide
+from patchloom.trials.autoencoding import decoded, reconstruction_entries
+from patchloom.trials.held_out import LARGE, HeldOut, Place, is_large, made_of
+from patchloom.trials.large import NO_LARGE, large_of, seam_figures, similarities, wholes
+from patchloom.trials.measuring import Measuring
+from patchloom.trials.sides import Pictures
 
 HALVES = "half A of the real fields against half B"
 NO_TRAINING = "no training images were given"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from patchloom.datasets.dataset import Split
 from patchloom.errors import FormatError, InputError, MissingError
 from patchloom.geometry import PixelSize
-from patchloom.training.dataset import Split
 
 COLUMNS = ("file", "group", "split", "pixel_size", "licence", "label")
 _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}

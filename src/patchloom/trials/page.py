@@ -7,16 +7,16 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from patchloom.datasets.manifest import Entry
 from patchloom.evaluation.html import Beside, shrunk
 from patchloom.evaluation.patches import UInt8
 from patchloom.fields.field import Cropped
 from patchloom.geometry import Box
-from patchloom.pipelines.held_out import HeldOut, made_of
-from patchloom.pipelines.large import Large, large_of, opened
-from patchloom.pipelines.measuring import Measuring
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry
+from patchloom.trials.held_out import HeldOut, made_of
+from patchloom.trials.large import Large, large_of, opened
+from patchloom.trials.measuring import Measuring
 
 WHOLE_PX = 704  # longest side of a large image that is shown reduced
 DETAIL_PX = 640  # side of its middle, shown as it is

@@ -13,8 +13,8 @@ from PIL import Image
 from tests.conftest import ROOT
 
 from patchloom import records
+from patchloom.datasets.macenko import Staining, UInt8, stained_as, staining_of
 from patchloom.errors import InputError
-from patchloom.training.macenko import Staining, UInt8, stained_as, staining_of
 
 HE = ROOT.parent / "shared" / "data" / "he"
 

@@ -20,9 +20,9 @@ from patchloom.evaluation.features import Features, features
 from patchloom.evaluation.patches import Patches, UInt8, from_arrays
 from patchloom.evaluation.reconstruction import Fidelity, bicubic_baseline, fidelity
 from patchloom.evaluation.report import Report, report
-from patchloom.pipelines.evaluate import EFFORT, Advance, Bars, silent
 from patchloom.pipelines.pipeline import Pipeline
-from patchloom.pipelines.sides import Pictures
+from patchloom.trials.evaluate import EFFORT, Advance, Bars, silent
+from patchloom.trials.sides import Pictures
 
 _BATCH = 16
 OWN_CROPS = "each crop is encoded and decoded by itself: its margin sees nothing beyond it"

@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from patchloom import records, weights
+from patchloom.datasets.cutting import Models, PlotCells, PlotViews, cut
+from patchloom.datasets.dataset import FORMAT, NAME, Broken, Dataset, DatasetRecord, Plot, check_splits, open_dataset
+from patchloom.datasets.manifest import Entry
+from patchloom.datasets.processes import Processes
+from patchloom.datasets.stain import Recolouring
+from patchloom.datasets.views import VIEWS
 from patchloom.errors import InputError, MismatchError, MissingError
 from patchloom.geometry import Box, PixelSize
 from patchloom.rasters.cells import CellLattice, cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.cutting import Models, PlotCells, PlotViews, cut
-from patchloom.training.dataset import FORMAT, NAME, Broken, Dataset, DatasetRecord, Plot, check_splits, open_dataset
-from patchloom.training.manifest import Entry
-from patchloom.training.processes import Processes
-from patchloom.training.stain import Recolouring
-from patchloom.training.views import VIEWS
 
 _SETTINGS = "preparation.json"
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from patchloom import records
+from patchloom.datasets.manifest import Entry
 from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.slide import reference_of
@@ -23,13 +24,12 @@ from patchloom.errors import InputError
 from patchloom.evaluation.features import batch_of
 from patchloom.fields.field import Field
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.evaluate import Bars
-from patchloom.pipelines.held_out import RECORD, HeldOut, Making, Place, finish
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.mosaic import Mosaic
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry
+from patchloom.trials.evaluate import Bars
+from patchloom.trials.held_out import RECORD, HeldOut, Making, Place, finish
 
 T = TypeVar("T")
 

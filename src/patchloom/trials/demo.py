@@ -17,7 +17,6 @@ from patchloom.evaluation.similarity import Cosines, Similarity
 from patchloom.fields.field import Cropped
 from patchloom.grids.file import read_grid
 from patchloom.machine import choose_device, choose_dtype
-from patchloom.pipelines.fidelity import fidelity
 from patchloom.pipelines.generate import Image, generate, write
 from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import load_pipeline
@@ -25,6 +24,7 @@ from patchloom.pipelines.progress import Bars, counted
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
+from patchloom.trials.fidelity import fidelity
 from patchloom.whole import write_text
 
 SAMPLES = Path(__file__).parent.parent / "samples"

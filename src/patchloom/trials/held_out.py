@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from patchloom import records
+from patchloom.datasets.manifest import Entry
 from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.slide import MIN_VALID, reference_of
@@ -31,16 +32,15 @@ from patchloom.fields.field import Cropped
 from patchloom.geometry import Box
 from patchloom.grids.file import read_grid, write_grid
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.evaluate import Advance, Bars
 from patchloom.pipelines.image_file import estimate, generate_file
-from patchloom.pipelines.patches import patches_at
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.raster import Raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry
+from patchloom.trials.evaluate import Advance, Bars
+from patchloom.trials.patches import patches_at
 from patchloom.weights import read_tensors, write_tensors
 
 RECORD, GRID, LARGE, MADE = "slide.json", "region.grid", "large.png", "made.safetensors"

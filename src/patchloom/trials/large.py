@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from patchloom.datasets.manifest import Entry as Slide
 from patchloom.encoders.encoder import Encoder
 from patchloom.evaluation.estimates import Absent, Entry, Estimate, Side
 from patchloom.evaluation.large_images import NAME as WHOLE
@@ -17,17 +18,16 @@ from patchloom.evaluation.seams import seams
 from patchloom.evaluation.similarity import Similarity
 from patchloom.fields.field import ArrayField, Cropped, Field
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.evaluate import space_of
-from patchloom.pipelines.fidelity import fidelity
-from patchloom.pipelines.held_out import LARGE, HeldOut, grid_of, is_large
-from patchloom.pipelines.measuring import Measuring
-from patchloom.pipelines.over_slides import seams_of_slides, similarity_of_slides
 from patchloom.pipelines.reconstruct import reconstruct
-from patchloom.pipelines.seams import borders_of, on_floors
 from patchloom.pipelines.settings import settled
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
-from patchloom.training.manifest import Entry as Slide
+from patchloom.trials.evaluate import space_of
+from patchloom.trials.fidelity import fidelity
+from patchloom.trials.held_out import LARGE, HeldOut, grid_of, is_large
+from patchloom.trials.measuring import Measuring
+from patchloom.trials.over_slides import seams_of_slides, similarity_of_slides
+from patchloom.trials.seams import borders_of, on_floors
 
 NO_LARGE = "no held-out slide is large enough for a large image"
 COMPOSED = "large images were composed of small ones: there is no real large image to hold them against"

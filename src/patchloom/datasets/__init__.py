@@ -1,0 +1,1 @@
+"""What is learnt from: slides cut into plots, with what was computed of them once."""

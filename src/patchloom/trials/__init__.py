@@ -1,0 +1,1 @@
+"""A pipeline on trial: what is measured of it and of what it made."""
