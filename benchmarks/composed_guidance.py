@@ -35,6 +35,7 @@ from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.machine import choose_dtype
 from patchloom.pipelines.generate import generate
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import reconstruct
 from patchloom.pipelines.settings import Settings
@@ -186,7 +187,7 @@ def main() -> None:
     sys.stdout.write("| " + " | ".join(heads) + " |\n" + "| --- " * len(heads) + "|\n")
     with (asked.out / "figures.jsonl").open("a") as log:
         for scale in asked.scales:
-            images = [generate(pipeline, one.grid, Settings(guidance=scale)) for one in every]
+            images = [generate(pipeline, one.grid, Settings(guidance=Guidance(scale))) for one in every]
             made = [held(image.pixels) for image in images]
             for number, (image, pixels) in enumerate(zip(images, made, strict=True)):
                 write_image(pixels, asked.out / f"g{scale:g}-{number}.png", provenance=image.provenance)

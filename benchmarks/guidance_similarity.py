@@ -33,6 +33,7 @@ from loom_canvases import (
 )
 from numpy.typing import NDArray
 
+from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.encoders.embed import embed
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
@@ -50,8 +51,7 @@ from patchloom.pipelines.settings import Settings
 def pulled(strength: float, low: float, high: float, steps: int = 2) -> Arm:
     """Similarity guidance of a strength, between two noise levels."""
     name = f"{strength:g} in {low:g} to {high:g}" + ("" if steps == 2 else f", {steps} steps")
-    how = Settings(similarity=strength, similarity_interval=(low, high), similarity_steps=steps)
-    return Arm(name, how)
+    return Arm(name, Settings(similarity=Pull(strength, (low, high), steps)))
 
 
 ARMS = [

@@ -26,6 +26,7 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.figures import cone
 from patchloom.loom.plan import Plan
 from patchloom.pipelines.decoding import needed
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings, lattices_of
@@ -79,7 +80,7 @@ class Real:
 
 def row(window: int, core: int, meetings: int, real: Real | None) -> str:
     """A line of the table. Raises RuntimeError where `--dry-run` says something else."""
-    settings = Settings(window=window, core=core, steps=meetings, guidance=1.0)
+    settings = Settings(window=window, core=core, steps=meetings, guidance=Guidance(1.0))
     lattices = Plan.of("halo", window, core).lattices((CANVAS, CANVAS), [1.0] * meetings)
     under: Callable[[Box], Box] = _same
     if real is not None:

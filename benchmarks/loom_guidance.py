@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from patchloom.diffusion.guidance import guided, thresholded
+from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.evaluation.estimates import Estimate
 from patchloom.evaluation.seams import Borders, seams
 from patchloom.fields.field import ArrayField
@@ -36,6 +36,7 @@ from patchloom.loom.orders import weave_canvas
 from patchloom.loom.run import Run, figures
 from patchloom.machine import choose_dtype
 from patchloom.pipelines.generate import plan_run
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 
@@ -53,44 +54,42 @@ class Case:
 PLAIN = Case("plain", plan_run)  # classifier-free guidance as `patchloom generate` has it
 
 
-def rescaled(share: float) -> Case:
-    """Guidance rescale by a share."""
+def led(name: str, change: Callable[[Guidance], Guidance]) -> Case:
+    """Other guidance, of the same scale unless `change` says another."""
 
     def run(pipeline: Pipeline, grid: Any, told: Settings) -> Run[Any]:
-        denoiser = guided(pipeline.denoiser, told.guidance or 1.0, rescale=share)
-        return replace(plan_run(pipeline, grid, told), denoiser=denoiser)
+        return plan_run(pipeline, grid, replace(told, guidance=change(told.guidance)))
 
-    return Case(f"rescale {share}", run)
+    return Case(name, run)
+
+
+def rescaled(share: float) -> Case:
+    """Guidance rescale by a share."""
+    return led(f"rescale {share}", lambda told: replace(told, rescale=share))
 
 
 def limited(quantile: float, bound: float) -> Case:
     """Dynamic thresholding."""
-
-    def run(pipeline: Pipeline, grid: Any, told: Settings) -> Run[Any]:
-        usual = plan_run(pipeline, grid, told)
-        return replace(usual, denoiser=thresholded(usual.denoiser, quantile=quantile, bound=bound))
-
-    return Case(f"thresholding {quantile}, bound {bound}", run)
-
-
-def other(name: str, change: Callable[[Settings], Settings]) -> Case:
-    """Other settings."""
-    return Case(name, lambda pipeline, grid, told: plan_run(pipeline, grid, change(told)))
+    return led(f"thresholding {quantile}, bound {bound}", lambda told: replace(told, threshold=(quantile, bound)))
 
 
 def seldom(every: int) -> Case:
     """The null branch asked at every so many steps."""
-    return other(f"null every {every}", lambda told: replace(told, null_every=every))
+    return led(f"null every {every}", lambda told: replace(told, null_every=every))
 
 
 def pulled(strength: float) -> Case:
     """Similarity guidance."""
-    return other(f"similarity {strength}", lambda told: replace(told, similarity=strength))
+
+    def run(pipeline: Pipeline, grid: Any, told: Settings) -> Run[Any]:
+        return plan_run(pipeline, grid, replace(told, similarity=Pull(strength)))
+
+    return Case(f"similarity {strength}", run)
 
 
 CASES = {
     "window": [rescaled(0.7), limited(0.995, 3.0), limited(0.95, 1.5)],
-    "null": [seldom(2), seldom(3), other("unguided", lambda told: replace(told, guidance=1.0))],
+    "null": [seldom(2), seldom(3), led("unguided", lambda told: Guidance(1.0))],
     "similarity": [pulled(0.1), pulled(0.3)],
 }
 
@@ -127,7 +126,7 @@ def main() -> None:
     first: NDArray[Any] | None = None
     for seed in range(asked.seeds):
         usual: NDArray[Any] | None = None
-        settings = Settings(seed, guidance=asked.guidance, window=asked.window, core=asked.core)
+        settings = Settings(seed, guidance=Guidance(asked.guidance), window=asked.window, core=asked.core)
         for case in (PLAIN, *CASES[asked.kind]):
             run = case.run(pipeline, grid, settings)
             started = time.perf_counter()

@@ -49,6 +49,7 @@ from patchloom.evaluation.seams import Borders
 from patchloom.fields.field import ArrayField
 from patchloom.loom.decode import decode_field
 from patchloom.machine import DTYPES
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.trials.seams import DECODE
@@ -119,7 +120,9 @@ def _means(picture: NDArray[Any], borders: Borders, every: Borders, factor: int)
 
 def in_one_window(how: Settings, side: int) -> Arm:
     """The same run of a canvas of `side` latents in a single window, where nothing meets."""
-    return Arm(f"in one window, {how.steps}, guidance {how.guidance:g}", replace(how, window=side, core=side, batch=1))
+    return Arm(
+        f"in one window, {how.steps}, guidance {how.guidance.scale:g}", replace(how, window=side, core=side, batch=1)
+    )
 
 
 def decoded_at_once(pipeline: Pipeline, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -170,9 +173,11 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = load_pipeline(asked.pipeline, "cpu", DTYPES[asked.dtype])
-    wish = Settings(window=asked.window, core=asked.core, steps=asked.steps, guidance=asked.guidance, batch=BATCH)
+    wish = Settings(
+        window=asked.window, core=asked.core, steps=asked.steps, guidance=Guidance(asked.guidance), batch=BATCH
+    )
     how = settled(pipeline, wish)
-    name = f"halo {how.core} of {how.window}, {how.steps}, guidance {how.guidance:g}"
+    name = f"halo {how.core} of {how.window}, {how.steps}, guidance {how.guidance.scale:g}"
     tables = ((TRAINING, "val"), (TEST, "test"))
     by_section = [canvases(pipeline, table, split, asked.side, each=4) for table, split in tables]
     chosen = _in_turns([canvas for some in by_section for canvas in some])

@@ -59,7 +59,7 @@ def main(reference: Path, out: Path, name: str = "he-foundation") -> None:
     stages = SAMPLERS[own.sampler](sigmas)
 
     # What the grid says counts more than once: the answer is led away from what the network would say without it.
-    denoiser = guided(pipeline.denoiser, own.guidance, interval=own.guidance_interval)
+    denoiser = guided(pipeline.denoiser, own.guidance, interval=own.guidance_interval, rescale=own.guidance_rescale)
 
     # 5. A large canvas does not fit into the network, so windows of it are asked, and of each answer the core is kept.
     #    The lattice moves from stage to stage: no line is a border twice in a row, and no border is ever seen.

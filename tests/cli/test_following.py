@@ -22,6 +22,7 @@ from patchloom.geometry import PixelSize
 from patchloom.grids.file import write_grid
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.generate import generate
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings
 
@@ -108,4 +109,4 @@ def test_what_is_refused(tiny: Pipeline, grid: EmbeddingGrid, picture: Path, tmp
     with pytest.raises(MismatchError, match=r"is 30 x 32 px, and the image will be 128 x 128 .* such as 32 x 32"):
         generate(tiny, grid, Settings(coarse=tmp_path / "odd.png"))
     with pytest.raises(InputError, match="--null-every"):
-        generate(tiny, grid, Settings(coarse=picture, null_every=2, guidance=2.0))
+        generate(tiny, grid, Settings(coarse=picture, guidance=Guidance(2.0, null_every=2)))

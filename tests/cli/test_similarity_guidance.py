@@ -31,7 +31,7 @@ def test_it_makes_another_image_and_says_so(pipeline: Path, grid: Path, tmp_path
         said = ("-o", tmp_path / name, *HOW, "--similarity-guidance", strength)
         result = patchloom("generate", pipeline, "--grid", grid, *said)
         assert result.exit_code == 0, result.output
-        assert describe(tmp_path / name)["provenance"]["settings"]["similarity"] == strength
+        assert describe(tmp_path / name)["provenance"]["settings"]["similarity"]["strength"] == strength
     assert (tmp_path / "off.tif").read_bytes() != (tmp_path / "on.tif").read_bytes()
 
 

@@ -174,7 +174,7 @@ def test_a_picture_from_a_grid(tmp_path: Path) -> None:
     pixels = made.pixels.read(Box(0, 0, 80, 96))
     assert pixels.shape == (3, 80, 96)
     assert pixels.dtype == np.uint8
-    assert made.provenance["settings"]["guidance"] == 1.5
+    assert made.provenance["settings"]["guidance"]["scale"] == 1.5
     with pytest.raises(MismatchError, match="see 32 px"):
         generate(pipeline, replace(grid, cell_px=32, canvas=(96, 112)))
 

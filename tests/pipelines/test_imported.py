@@ -34,14 +34,15 @@ from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
 from patchloom.pipelines.generate import generate, plan_run
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.imported import Facts, load_imported, save_imported
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
 from patchloom.pipelines.sample import sample
-from patchloom.pipelines.settings import Settings, settled, sized
+from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.vary import vary
-from patchloom.trials.seams import settings_of
+from patchloom.trials.seams import borders_of, settings_of
 
 DIM, PATCH = 6, 64
 SOURCE = Source("latent-diffusion", True, ("callbacks",), "MIT")
@@ -134,7 +135,7 @@ def test_a_pipeline_does_what_the_recipes_do(
 
 def test_the_official_recipe_fills_what_is_left_open(pipeline: Pipeline) -> None:
     chosen = settled(pipeline, Settings(recipe="official"))
-    assert (chosen.sampler, chosen.steps, chosen.guidance) == ("ddim", 50, 4.0)
+    assert (chosen.sampler, chosen.steps, chosen.guidance.scale) == ("ddim", 50, 4.0)
     assert (chosen.plan, chosen.window, chosen.core) == ("average", 16, 4)
     assert settled(pipeline, chosen) == chosen
     for settings in (Settings(recipe="official", sampler="heun"), Settings(recipe="official", plan="halo")):
@@ -158,7 +159,9 @@ def test_a_part_is_the_crop_of_the_whole(pipeline: Pipeline, settings: Settings)
     assert image.provenance["not_checked"] == [
         "`foreign` does not state the weights of `tiny`: grids are checked by name and length alone"
     ]
-    assert settings_of(image.provenance, pipeline, "it") == sized(pipeline, settings, (32, 48))
+    laid = settings_of(image.provenance, pipeline, "it")
+    assert borders_of(pipeline, laid, (128, 192)) == borders_of(pipeline, settings, (128, 192))
+    assert (laid.window, laid.core) != (None, None)
 
 
 def test_what_is_not_stated_is_not_compared(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -211,7 +214,12 @@ def test_variations_of_images(pipeline: Pipeline, slides: Path, dataset: Dataset
     """From a table, and from the cells of a dataset."""
     for originals in (slides, dataset.folder):
         made = vary(
-            pipeline, originals, 1, tmp_path / originals.stem, Settings(steps=1, guidance=1.0, batch=8), split="val"
+            pipeline,
+            originals,
+            1,
+            tmp_path / originals.stem,
+            Settings(steps=1, guidance=Guidance(1.0), batch=8),
+            split="val",
         )
         assert len(made.variations) > 0
         assert made.skipped == ()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tests.pipelines.conftest import tissue
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
+from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.encoders.embed import embed
 from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.similarity import grid_similarity
@@ -26,6 +27,7 @@ from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.forecast import forecast
 from patchloom.pipelines.generate import Order, generate, plan_run, provenance
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.image_file import estimate, generate_file
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.record import NOT_STATED
@@ -34,8 +36,9 @@ from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.similarity_guidance import sight_of
 from patchloom.pipelines.workers import Recipe
 
-HOW = Settings(steps=4, similarity=0.3, similarity_interval=(0.1, 10.0), batch=2, window=16, core=12)
-OFF = replace(HOW, similarity=0.0)
+PULL = Pull(0.3, (0.1, 10.0))
+HOW = Settings(steps=4, similarity=PULL, batch=2, window=16, core=12)
+OFF = replace(HOW, similarity=Pull())
 Array = NDArray[np.uint8]
 
 
@@ -116,9 +119,9 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_another_strength_is_refus
     monkeypatch.setattr(DirectoryStore, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate_file(tiny, grid, out, HOW)
-    for other in (OFF, replace(HOW, similarity=0.2), replace(HOW, similarity_steps=1)):
+    for pull in (Pull(), replace(PULL, strength=0.2), replace(PULL, steps=1)):
         with pytest.raises(MismatchError, match="settings"):
-            generate_file(tiny, grid, out, other)
+            generate_file(tiny, grid, out, replace(HOW, similarity=pull))
     generate_file(tiny, grid, out, HOW)
     assert out.read_bytes() == whole.read_bytes()
 
@@ -126,7 +129,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_another_strength_is_refus
 def test_provenance_and_seconds_know_of_it(tiny: Pipeline, grid: EmbeddingGrid) -> None:
     cost = estimate(tiny, grid, HOW)
     assert cost == estimate(tiny, grid, OFF)  # the network is asked no more often
-    assert provenance(tiny, grid, HOW, cost)["settings"]["similarity"] == 0.3
+    assert provenance(tiny, grid, HOW, cost)["settings"]["similarity"]["strength"] == 0.3
     ticks = count()
     plain, pulled = (
         forecast(plan_run(tiny, grid, how), tiny.autoencoder, clock=lambda: float(next(ticks))).seconds
@@ -168,8 +171,7 @@ class Bytes:
 REFUSED: list[tuple[Callable[[Pipeline], Pipeline], Settings, str]] = [
     (_unstated, HOW, "does not state it"),
     (lambda tiny: replace(tiny, autoencoder=Bytes()), HOW, "gives bytes alone"),
-    (lambda tiny: tiny, replace(HOW, null_every=2), "--null-every"),
-    (lambda tiny: tiny, replace(HOW, similarity=-1.0), "strength of at least 0"),
+    (lambda tiny: tiny, replace(HOW, guidance=Guidance(null_every=2)), "--null-every"),
 ]
 
 

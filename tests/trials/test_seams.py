@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_a_seam_of_the_whole_is_found_in_a_part(pipeline: Path, tmp_path: Path) 
     pixels = np.random.default_rng(0).integers(100, 110, (3, *PART.shape), dtype=np.uint8)
     pixels[:, border - PART.y :] += 40
     block = {
-        "settings": {name: getattr(settings, name) for name in Settings.__slots__},
+        "settings": asdict(settings),
         "pipeline": {"digest": loaded.digest},
         "only_xywh": [PART.x, PART.y, PART.width, PART.height],
         "of_px": list(WHOLE),

@@ -319,6 +319,7 @@ def whole_pipeline(
     """
     from dataclasses import replace
 
+    from patchloom.pipelines.guidance import Guidance
     from patchloom.pipelines.settings import Settings
     from patchloom.trials.held_out import QUICK, Size
     from patchloom.trials.protocol import PAGE, evaluate_pipeline
@@ -334,7 +335,7 @@ def whole_pipeline(
             output,
             training=training,
             encoders=measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype),
-            settings=Settings(seed, sampler, steps, guidance),
+            settings=Settings(seed, sampler, steps, Guidance(guidance)),
             size=size,
             lpips=learned,
             bars=bar,

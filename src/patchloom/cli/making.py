@@ -98,9 +98,13 @@ class How:
 
     def settings(self, pipeline: Pipeline) -> Settings:
         """What the pipeline is told; an option without effect is named on stderr."""
+        from patchloom.diffusion.guidance_similarity import Pull
+        from patchloom.pipelines.guidance import Guidance
         from patchloom.pipelines.settings import Settings, settled
 
-        told = Settings(**asdict(self))
+        guidance = Guidance(self.guidance, null_every=self.null_every)
+        plain = {key: value for key, value in asdict(self).items() if key != "null_every"}
+        told = Settings(**plain | {"guidance": guidance, "similarity": Pull(self.similarity)})
         if self.norms is not None and settled(pipeline, told).norms is None:
             note(("--norms has no effect: this pipeline's decoder has no norms over the plane",))
         return told

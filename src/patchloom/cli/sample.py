@@ -92,6 +92,7 @@ def sample(
     """
     from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.grids import Told, doubts, open_grid
+    from patchloom.pipelines.guidance import Guidance
     from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.sample import pick_cells
     from patchloom.pipelines.settings import Settings
@@ -108,7 +109,7 @@ def sample(
     if (variations or between) and len(chosen) != wanted:
         kind = "--variations shows one cell" if variations else "--between goes from one cell to another"
         raise click.UsageError(f"{kind}: give --cell {'once' if wanted == 1 else 'twice'}, not {len(chosen)} times")
-    settings = Settings(seed, sampler, steps, guidance)
+    settings = Settings(seed, sampler, steps, Guidance(guidance))
     note(_another(grid, reference))
     rows = _rows(loaded, grid, chosen, settings, count=count, between=between, variations=variations)
     _write(rows, output, grid, reference, chosen)

@@ -66,6 +66,7 @@ def vary(
     pipeline of each: `prepare` and `evaluate` read it. Test images are never varied.
     """
     from patchloom.machine import choose_device, choose_dtype
+    from patchloom.pipelines.guidance import Guidance
     from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.settings import Settings
     from patchloom.pipelines.vary import TABLE
@@ -73,7 +74,7 @@ def vary(
 
     place = choose_device(device)
     loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    settings = Settings(seed, sampler, steps, guidance, strength=strength)
+    settings = Settings(seed, sampler, steps, Guidance(guidance), strength=strength)
     with progress() as bar:
         made = make(loaded, dataset, count, output, settings, split=split, labelled=labelled, progress=bar("vary"))
     skipped = [asdict(each) for each in made.skipped]

@@ -7,6 +7,7 @@ well, but torch keeps no inference tensor for a backward pass: make weights and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -30,31 +31,31 @@ def guided(
     Both branches run in one batch, condition first. Outside the interval, and with scale 1, the null branch is not
     asked. `rescale` is phi of Lin et al. (2024), section 3.4, on D: 0 is off, 1 gives each window D_cond's deviation.
     """
-    _check_interval(interval)
-    if not 0 <= rescale <= 1:
-        raise InputError(f"guidance rescale is a share from 0 to 1, not {rescale}")
+    check(interval, rescale)
     if scale == 1:
         return denoiser
 
     def both(x: Tensor, sigma: Tensor, condition: K) -> tuple[Tensor, Tensor]:
-        pair = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), condition.join(condition.null()))
-        D, null = pair.chunk(2)
-        return D, _rescaled(null + scale * (D - null), D, rescale)
+        D, null = branches(denoiser, x, sigma, condition)
+        return D, away(D, null, scale, rescale)
 
     return _within(interval, denoiser, both)
 
 
 def autoguided(
-    denoiser: Denoiser[C], worse: Denoiser[C], scale: float, *, interval: Interval | None = None
+    denoiser: Denoiser[C], worse: Denoiser[C], scale: float, *, interval: Interval | None = None, rescale: float = 0.0
 ) -> Denoiser[C]:
-    """Guidance by a worse model of the same thing (Karras et al. 2024): D = D_worse + scale * (D - D_worse)."""
-    _check_interval(interval)
+    """Guidance by a worse model of the same thing (Karras et al. 2024): D = D_worse + scale * (D - D_worse).
+
+    Interval and rescale are those of `guided`: outside the interval, and with scale 1, the worse model is not asked.
+    """
+    check(interval, rescale)
     if scale == 1:
         return denoiser
 
     def both(x: Tensor, sigma: Tensor, condition: C) -> tuple[Tensor, Tensor]:
-        D, bad = denoiser(x, sigma, condition), worse(x, sigma, condition)
-        return D, bad + scale * (D - bad)
+        D = denoiser(x, sigma, condition)
+        return D, away(D, worse(x, sigma, condition), scale, rescale)
 
     return _within(interval, denoiser, both)
 
@@ -62,15 +63,17 @@ def autoguided(
 def thresholded(denoiser: Denoiser[C], *, quantile: float = 0.995, bound: float = 3.0) -> Denoiser[C]:
     """Dynamic thresholding (Saharia et al. 2022, section 2.3), of latents of deviation 1.
 
-    Where a window's `quantile` of |D| exceeds `bound`, D is clipped to that quantile and scaled back to the bound.
+    Where a window's `quantile` of |D| exceeds `bound`, D is clipped to that quantile and scaled back to the bound. The
+    quantile is the least value that so large a share of the others does not exceed.
     """
     if not 0 < quantile <= 1 or bound <= 0:
         raise InputError(f"thresholding needs a quantile in (0, 1] and a positive bound, not {quantile}, {bound}")
 
     def limited(x: Tensor, sigma: Tensor, condition: C) -> Tensor:
         D = denoiser(x, sigma, condition)
-        reach = torch.quantile(D.abs().flatten(1).float(), quantile, dim=1).to(D.dtype)
-        reach = reach.clamp(min=bound)[:, None, None, None]
+        every = D.abs().flatten(1)
+        place = max(ceil(quantile * every.shape[1]), 1)  # `torch.quantile` bears 16 million values at once
+        reach = _column(every.kthvalue(place, dim=1).values.clamp(min=bound))
         return torch.maximum(torch.minimum(D, reach), -reach) * (bound / reach)
 
     return limited
@@ -153,17 +156,35 @@ def _within(
     return acting
 
 
-def _check_interval(interval: Interval | None) -> None:
+def check(interval: Interval | None, rescale: float) -> None:
+    """Raise InputError for an interval or a share that is none."""
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise InputError(f"a guidance interval is two noise levels (low, high) with low < high, not {interval}")
+    if not 0 <= rescale <= 1:
+        raise InputError(f"guidance rescale is a share from 0 to 1, not {rescale}")
 
 
-def _rescaled(D: Tensor, plain: Tensor, share: float) -> Tensor:
-    if share == 0:
-        return D
-    wanted, found = (values.flatten(1).std(dim=1) for values in (plain, D))
+def branches(denoiser: Denoiser[K], x: Tensor, sigma: Tensor, condition: K) -> tuple[Tensor, Tensor]:
+    """D with the condition and without it, from one batch."""
+    pair = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), condition.join(condition.null()))
+    D, null = pair.chunk(2)
+    return D, null
+
+
+def away(D: Tensor, worse: Tensor, scale: float, rescale: float) -> Tensor:
+    """D led away from a worse estimate, and by a share of `rescale` back to D's own deviation, window by window."""
+    led = worse + scale * (D - worse)
+    if rescale == 0:
+        return led
+    wanted, found = _deviation(D), _deviation(led)
     factor = torch.where(found > 0, wanted / found, 1.0)
-    return _column(1 - share + share * factor) * D
+    return _column(1 - rescale + rescale * factor) * led
+
+
+def _deviation(D: Tensor) -> Tensor:
+    """Of each window (b,). Rows first: a sum of a million values would hang on the number of threads."""
+    centred = D.float() - _column(D.float().mean(3).flatten(1).mean(1))
+    return centred.square().mean(3).flatten(1).mean(1).sqrt().to(D.dtype)
 
 
 def _column(values: Tensor) -> Tensor:

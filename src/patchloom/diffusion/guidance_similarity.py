@@ -29,7 +29,9 @@ K = TypeVar("K", bound=Condition)
 class Pull:
     """How similarity guidance acts. Raises InputError for what makes no sense."""
 
-    strength: float  # root mean square of a step's move over a cell, of the spread that sigma leaves open; 0 is off
+    strength: float = (
+        0.0  # root mean square of a step's move over a cell, of the spread that sigma leaves open; 0 is off
+    )
     interval: Interval = (0.2, 5.0)  # noise levels (low, high): it acts where low < sigma <= high
     steps: int = 2  # at each of them
 

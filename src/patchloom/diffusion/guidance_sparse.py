@@ -1,7 +1,7 @@
 """Classifier-free guidance whose null branch is asked at some steps alone.
 
-What guidance adds, (scale - 1) * (D_cond - D_null), changes slowly from one noise level to the next. Between two levels
-at which the null branch is asked, the difference of the last one stands in: a plane that travels with the state.
+What guidance adds to D_cond changes slowly from one noise level to the next. Between two levels at which the null
+branch is asked, what it added at the last one stands in: a plane that travels with the state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from patchloom.diffusion.condition import Condition
 from patchloom.diffusion.denoiser import Denoiser
-from patchloom.diffusion.guidance import Interval
+from patchloom.diffusion.guidance import Interval, away, branches, check
 from patchloom.diffusion.stage import Stage, State
 from patchloom.errors import InputError
 
@@ -31,35 +31,44 @@ class Sparse:
     scale: float
     asked: frozenset[float]
     acting: frozenset[float]
+    rescale: float = 0.0
 
     @classmethod
-    def of(cls, stages: Sequence[Stage], scale: float, every: int, interval: Interval | None = None) -> Sparse:
+    def of(
+        cls,
+        stages: Sequence[Stage],
+        scale: float,
+        every: int,
+        interval: Interval | None = None,
+        *,
+        rescale: float = 0.0,
+    ) -> Sparse:
         """Every `every`-th level of those inside the interval, from the first on. Raises InputError for every < 1."""
+        check(interval, rescale)
         if every < 1:
             raise InputError(f"the null branch is asked at every step, or every N-th: at least 1, not {every}")
         low, high = interval or (0.0, float("inf"))
         levels = dict.fromkeys(_level(stage.sigma) for stage in stages if low < stage.sigma <= high)
         acting = [] if scale == 1 else list(levels)
-        return cls(scale, frozenset(acting[::every]), frozenset(acting))
+        return cls(scale, frozenset(acting[::every]), frozenset(acting), rescale)
 
     def evaluations(self, sigma: float) -> int:
         """What a window costs at a noise level: 2 where the null branch is asked, else 1."""
         return 2 if _level(sigma) in self.asked else 1
 
     def denoiser(self, denoiser: Denoiser[K]) -> Denoiser[K]:
-        """D_cond; where the null branch is asked, followed by D_cond - D_null as further channels, for `stages`."""
+        """D_cond; where the null branch is asked, followed by what guidance adds as further channels, for `stages`."""
 
         def answer(x: Tensor, sigma: Tensor, condition: K) -> Tensor:
             if float(sigma[0].float()) not in self.asked:
                 return denoiser(x, sigma, condition)
-            pair = denoiser(torch.cat([x, x]), torch.cat([sigma, sigma]), condition.join(condition.null()))
-            D, null = pair.chunk(2)
-            return torch.cat([D, D - null], dim=1)
+            D, null = branches(denoiser, x, sigma, condition)
+            return torch.cat([D, away(D, null, self.scale, self.rescale) - D], dim=1)
 
         return answer
 
     def stages(self, stages: Sequence[Stage]) -> list[Stage]:
-        """The stages with guidance, each handing the difference on where the next one needs it."""
+        """The stages with guidance, each handing what was added on where the next one needs it."""
         takes = [_level(stage.sigma) in self.acting - self.asked for stage in stages]
         ends = [*pairwise(takes), (takes[-1], False)] if takes else []
         return [self._guided(stage, *end) for stage, end in zip(stages, ends, strict=True)]
@@ -71,9 +80,9 @@ class Sparse:
             if not takes and not asked.shape[1]:  # outside the interval, or of background or kept latents alone
                 after = stage.update(own, plain, noise)
                 return (*after, torch.zeros_like(plain)) if gives else after
-            difference = state[-1] if takes else asked
-            after = stage.update(own, plain + (self.scale - 1) * difference, noise)
-            return (*after, difference) if gives else after
+            added = state[-1] if takes else asked
+            after = stage.update(own, plain + added, noise)
+            return (*after, added) if gives else after
 
         return replace(stage, update=update, planes=stage.planes + gives)
 

@@ -42,5 +42,5 @@ def following(run: Run[Any], pipeline: Pipeline, settings: Settings) -> Run[Any]
 def _check(settings: Settings) -> None:
     if settings.recipe == "official":
         raise InputError("the official recipe follows no coarser picture; leave out --coarse, or leave the recipe out")
-    if settings.null_every != 1:
+    if settings.guidance.null_every != 1:
         raise InputError("a coarser picture is followed at every step; leave out --null-every, or --coarse")

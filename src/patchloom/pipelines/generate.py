@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from patchloom import weights
+from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.diffusion.official import start_deviation
 from patchloom.errors import GeometryError, InputError
 from patchloom.fields.field import Cropped, Field
@@ -59,7 +60,7 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
     frame, factor = canvas(pipeline, grid), pipeline.record.factor
-    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, replace(settings, similarity=0.0))
+    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, replace(settings, similarity=Pull()))
     run = towards(run, pipeline, grid, settings)
     run = following(run, pipeline, settings)
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))

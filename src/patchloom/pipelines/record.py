@@ -58,6 +58,7 @@ class Defaults:
     sigma_max: float = 20.0
     guidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float = 0.0
     window: int = 32  # latents
     core: int = 24
     levels: Literal["karras", "ddpm"] = "karras"

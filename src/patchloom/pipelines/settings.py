@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
 from patchloom.diffusion.denoiser import Denoiser
-from patchloom.diffusion.guidance import guided
-from patchloom.diffusion.guidance_sparse import Sparse
+from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.diffusion.levels import Levels, ddpm_uniform, karras
 from patchloom.diffusion.official import SCALE, STEPS, off_by_one, official_stages
 from patchloom.diffusion.samplers import SAMPLERS
 from patchloom.diffusion.stage import Stage
 from patchloom.errors import InputError
 from patchloom.geometry import Lattice
-from patchloom.loom.figures import guided_evaluations
 from patchloom.loom.plan import Kind, Plan
 from patchloom.loom.ring import Wrap
 from patchloom.networks.unet import UNet
 from patchloom.pipelines.conditioning import ByCellTokens
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline
 
 Norms = Literal["frozen", "exact", "own"]
@@ -40,12 +39,8 @@ class Settings:
     seed: int = 0
     sampler: str | None = None
     steps: int | None = None
-    guidance: float | None = None  # 1 is off
-    guidance_interval: tuple[float, float] | None = None
-    null_every: int = 1  # steps from one at which the network is asked without its condition to the next
-    similarity: float = 0.0  # strength of similarity guidance in large images; 0 is off, see `guidance_similarity.Pull`
-    similarity_interval: tuple[float, float] | None = None  # noise levels at which it acts; None is Pull's own
-    similarity_steps: int = 2  # at each of them
+    guidance: Guidance = field(default_factory=Guidance)  # by the network without its condition
+    similarity: Pull = field(default_factory=Pull)  # similarity guidance, in large images; off
     plan: Kind | None = None
     window: int | None = None  # latents
     core: int | None = None  # latents; the stride of `average`
@@ -73,15 +68,13 @@ def settled(pipeline: Pipeline, settings: Settings) -> Settings:
     if settings.recipe == "official":
         settings = _officially(settings)
     own, plan = pipeline.record.defaults, settings.plan or "halo"
-    guidance = own.guidance if settings.guidance is None else settings.guidance
     window = settings.window or own.window
     usual = {"halo": own.core if window == own.window else window * 3 // 4, "shift": window, "average": window // 4}
     return replace(
         settings,
         sampler=settings.sampler or own.sampler,
         steps=settings.steps or own.steps,
-        guidance=guidance,
-        guidance_interval=settings.guidance_interval or own.guidance_interval,
+        guidance=settings.guidance.settled(own),
         plan=plan,
         window=window,
         core=settings.core or usual[plan],
@@ -143,34 +136,32 @@ def _officially(settings: Settings) -> Settings:
         raise InputError("the official recipe decodes each patch by itself; leave out --norms, or the recipe")
     if settings.strength != 1:
         raise InputError("the official recipe makes images from noise alone; leave out --strength, or the recipe")
-    guidance = SCALE if settings.guidance is None else settings.guidance
+    if settings.guidance.rescale or settings.guidance.threshold is not None:
+        raise InputError("the official recipe guides by a scale alone; leave out rescale and threshold, or the recipe")
+    scale = SCALE if settings.guidance.scale is None else settings.guidance.scale
+    guidance = replace(settings.guidance, scale=scale, rescale=0.0)
     return replace(settings, sampler="ddim", plan="average", steps=settings.steps or STEPS, guidance=guidance)
 
 
 def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
     """The guided denoiser of the settings. Raises InputError for similarity guidance, which needs a grid as well."""
-    if settings.similarity:
+    if settings.similarity.strength:
         raise InputError("similarity guidance follows the grid of a large image, and here is none; leave it out")
     chosen = settled(pipeline, settings)
     own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
-    if chosen.null_every != 1:
-        return sparse_of(chosen, _plain_stages(pipeline, chosen)).denoiser(own)
-    return guided(own, chosen.guidance or 1.0, interval=chosen.guidance_interval)
+    return chosen.guidance.denoiser(own, _plain_stages(pipeline, chosen))
 
 
 def stages_of(pipeline: Pipeline, settings: Settings) -> list[Stage]:
     """The stages of the settings, the pipeline's own where they leave them open."""
     chosen = settled(pipeline, settings)
-    stages = _plain_stages(pipeline, chosen)
-    return stages if chosen.null_every == 1 else sparse_of(chosen, stages).stages(stages)
+    return chosen.guidance.stages(_plain_stages(pipeline, chosen))
 
 
 def evaluations_of(pipeline: Pipeline, settings: Settings) -> Callable[[float], int]:
     """What a window costs at a noise level by the settings."""
     chosen = settled(pipeline, settings)
-    if chosen.null_every != 1:
-        return sparse_of(chosen, _plain_stages(pipeline, chosen)).evaluations
-    return guided_evaluations(chosen.guidance or 1.0, chosen.guidance_interval)
+    return chosen.guidance.evaluations(_plain_stages(pipeline, chosen))
 
 
 def _check_windows(pipeline: Pipeline, chosen: Settings, window: int) -> None:
@@ -183,11 +174,6 @@ def _check_windows(pipeline: Pipeline, chosen: Settings, window: int) -> None:
             f"`{name}` knows its way in windows of {trained} latents alone, those that it was trained on, not of "
             f"{window}; leave the window out"
         )
-
-
-def sparse_of(settings: Settings, stages: Sequence[Stage]) -> Sparse:
-    """When the null branch is asked, by settled settings. Raises InputError for less than every step."""
-    return Sparse.of(stages, settings.guidance or 1.0, settings.null_every, settings.guidance_interval)
 
 
 def _plain_stages(pipeline: Pipeline, chosen: Settings) -> list[Stage]:

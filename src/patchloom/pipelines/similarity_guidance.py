@@ -44,14 +44,13 @@ class AimedScene(Generic[K]):
 
 
 def pull_of(settings: Settings) -> Pull:
-    """How similarity guidance acts by the settings. Raises InputError for what makes no sense, or excludes it."""
-    pull = Pull(settings.similarity)
-    pull = replace(pull, interval=settings.similarity_interval or pull.interval, steps=settings.similarity_steps)
+    """How similarity guidance acts by the settings. Raises InputError for what excludes it."""
+    pull = settings.similarity
     if pull.strength and settings.recipe == "official":
         raise InputError(
             "the official recipe knows no similarity guidance; leave out --similarity-guidance, or leave the recipe out"
         )
-    if pull.strength and settings.null_every != 1:
+    if pull.strength and settings.guidance.null_every != 1:
         raise InputError(
             "similarity guidance moves the guided estimate, which there is at every step only where the null branch is "
             "asked at every step; leave out --null-every, or --similarity-guidance"

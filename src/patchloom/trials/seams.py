@@ -26,6 +26,7 @@ PART, WHOLE = "only_xywh", "of_px"  # in the provenance of a part of an image: w
 LAST, EARLIER, DECODE = "last stage", "earlier stages", "decode tiles"
 OTHERS_LOSSY = "the picture went through a lossy codec, which smooths seams and has blocks of its own"
 SAME_LINES = "the same lines of the real reference"
+_LAID = frozenset({"sampler", "steps", "strength", "plan", "window", "core", "sync", "recipe", "wrap", "norms"})
 
 
 def seam_meter(pipeline: Pipeline, image: Path, reference: Path | None = None, *, seed: int = 0) -> Report:
@@ -88,7 +89,7 @@ def _cautioned(found: Estimate | Absent) -> Estimate | Absent:
 
 
 def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) -> Settings:
-    """The settings in a provenance block.
+    """The settings in a provenance block that say where borders lie; the others are left open.
 
     Raises FormatError without them, MismatchError for another pipeline's.
     """
@@ -103,7 +104,8 @@ def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) 
             f"`{name}` was made by weights {made!s:.19}, pipeline `{pipeline.record.name}` has {pipeline.digest:.19}; "
             "name the pipeline that made it"
         )
-    return records.load(Settings, block["settings"], f"the provenance of `{name}`")
+    told = {key: value for key, value in block["settings"].items() if key in _LAID}
+    return records.load(Settings, told, f"the provenance of `{name}`")
 
 
 def place_of(block: Mapping[str, Any], image: Box, name: str) -> tuple[tuple[int, int], Box]:
