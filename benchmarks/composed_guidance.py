@@ -6,7 +6,7 @@ The val images of a table (never test) are halved as `patchloom evaluate pipelin
 composed of A's embeddings, their crops held against B in efficientnet-lite0, and their cells against their own grid in
 the conditioning encoder and in any `--encoder`. Axes are those of the table's train images. Canvases are kept as PNG,
 to be looked at; the table goes to stdout, every figure with its interval to the end of OUT/figures.jsonl, so that
-scales may be measured one at a time (`--scales 3`).
+scales may be measured one at a time (`--scales 3`), with `--rescale` and `--steps` too.
 """
 
 from __future__ import annotations
@@ -169,6 +169,8 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scales", type=float, nargs="+", default=[1, 2, 3, 4, 5, 7])
+    parser.add_argument("--rescale", type=float, default=0.0, help="share of the added deviation that is taken back")
+    parser.add_argument("--steps", type=int, help="default: the pipeline's")
     parser.add_argument("--canvases", type=int, default=4)
     parser.add_argument("--columns", type=int, default=4, help="images along a canvas")
     parser.add_argument("--encoder", action="append", default=[], help="another judge of similarity, by name or folder")
@@ -187,14 +189,22 @@ def main() -> None:
     sys.stdout.write("| " + " | ".join(heads) + " |\n" + "| --- " * len(heads) + "|\n")
     with (asked.out / "figures.jsonl").open("a") as log:
         for scale in asked.scales:
-            images = [generate(pipeline, one.grid, Settings(guidance=Guidance(scale))) for one in every]
+            how = Settings(steps=asked.steps, guidance=Guidance(scale, rescale=asked.rescale))
+            images = [generate(pipeline, one.grid, how) for one in every]
             made = [held(image.pixels) for image in images]
             for number, (image, pixels) in enumerate(zip(images, made, strict=True)):
-                write_image(pixels, asked.out / f"g{scale:g}-{number}.png", provenance=image.provenance)
+                name = f"g{scale:g}-r{asked.rescale:g}-{number}.png"
+                write_image(pixels, asked.out / name, provenance=image.provenance)
             found = measured(pipeline, every, made, judges, sides)
             for one in found:
                 interval, floor = one.estimate.interval, one.estimate.floor
-                told = {"guidance": scale, "name": one.name, "network": one.space.network if one.space else None}
+                told = {
+                    "guidance": scale,
+                    "rescale": asked.rescale,
+                    "steps": asked.steps,
+                    "name": one.name,
+                    "network": one.space.network if one.space else None,
+                }
                 told |= {"value": one.estimate.value, "n": one.estimate.n, "floor": floor.value if floor else None}
                 told |= {"interval": [interval.low, interval.high] if interval else None, "how": one.estimate.how}
                 log.write(json.dumps(told) + "\n")
