@@ -73,7 +73,7 @@ class Job:
     def seconds(self, workers: int, threads: int) -> float:
         """Of the wall, for the canvas and its pixels, by a crew that has already answered."""
         made = Recipe(
-            self.name, self.pipeline.digest, self.grid, self.settings, self.pipeline.device, self.pipeline.dtype
+            self.name, self.pipeline.identity, self.grid, self.settings, self.pipeline.device, self.pipeline.dtype
         )
         with Workers(workers, Threaded(made, threads)) as crew:
             warm = weave_region(self.run, WARM, crew=crew).read(WARM)

@@ -130,6 +130,7 @@ def test_provenance_says_what_was_done(tiny: Pipeline, grid: EmbeddingGrid) -> N
         (Guidance(2.0, threshold=(0.0, 3.0)), "quantile"),
         (Guidance(2.0, threshold=(0.9, 3.0), null_every=2), "--null-every"),
         (Guidance(2.0, null_every=0), "at least 1"),
+        (Guidance(float("nan")), "not nan"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny: Pipeline, grid: EmbeddingGrid, guidance: Guidance, words: str) -> None:

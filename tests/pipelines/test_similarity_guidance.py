@@ -99,7 +99,7 @@ class Helper:
 
 
 def test_a_worker_makes_the_same_bytes(tiny: Pipeline, pipeline_folder: Path, grid: EmbeddingGrid) -> None:
-    recipe = Recipe(pipeline_folder, tiny.digest, grid, HOW, torch.device("cpu"), torch.float32)
+    recipe = Recipe(pipeline_folder, tiny.identity, grid, HOW, torch.device("cpu"), torch.float32)
     helper = Helper(dict(pickle.loads(pickle.dumps(recipe))(0)))
     np.testing.assert_array_equal(pixels(tiny, grid, HOW, crew=helper), pixels(tiny, grid, HOW))
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import click
 
 from patchloom.cli import measured, options
+from patchloom.cli.drawing import Drawing, drawing, load
 from patchloom.cli.evaluate_encoders import encoders
 from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
 if TYPE_CHECKING:  # torch
-    from patchloom.pipelines.pipeline import Pipeline
     from patchloom.trials.sides import Cut, Pictures
 
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -164,7 +164,7 @@ def similarity(
     from patchloom.grids.file import read_grid
     from patchloom.trials import evaluate as measures
 
-    loaded = _load(pipeline or _made_by(image), device, dtype)
+    loaded = load(pipeline or _made_by(image), device, dtype)
     with progress() as bar:
         made = measures.similarity(
             loaded,
@@ -206,7 +206,7 @@ def seams(
     """
     from patchloom.trials.seams import seam_meter
 
-    loaded = _load(pipeline or _made_by(image), device, dtype)
+    loaded = load(pipeline or _made_by(image), device, dtype)
     measured.emit_report(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
 
 
@@ -253,7 +253,7 @@ def reconstruction(
     from patchloom.trials import autoencoding
     from patchloom.trials.sides import Cut, open_side
 
-    loaded = _load(pipeline, device, dtype)
+    loaded = load(pipeline, device, dtype)
     cut = Cut(crop_px or loaded.record.patch_px, random, loaded.pixel_size, limit, seed)
     side = open_side(real, cut, _split_of(real, split))
     networks, learned = measured.networks(encoders, device, dtype), measured.learned(lpips, device)
@@ -282,10 +282,7 @@ def reconstruction(
     show_default=True,
     help="So many large images composed of small slides, where the test has no large ones: crops and similarity.",
 )
-@options.seed
-@options.steps
-@options.sampler
-@options.guidance
+@drawing
 @options.device
 @options.dtype
 @options.as_json
@@ -301,10 +298,7 @@ def whole_pipeline(
     slides: int | None,
     region_px: int | None,
     composed: int,
-    seed: int,
-    steps: int | None,
-    sampler: str | None,
-    guidance: float | None,
+    drawing: Drawing,
     device: str,
     dtype: str,
     as_json: bool,
@@ -319,12 +313,10 @@ def whole_pipeline(
     """
     from dataclasses import replace
 
-    from patchloom.pipelines.guidance import Guidance
-    from patchloom.pipelines.settings import Settings
     from patchloom.trials.held_out import QUICK, Size
     from patchloom.trials.protocol import PAGE, evaluate_pipeline
 
-    loaded = _load(pipeline, device, dtype)
+    loaded = drawing.pipeline(pipeline, device, dtype)
     size = QUICK if quick else Size()
     learned = measured.learned(lpips, device)
     size = replace(size, slides=slides or size.slides, region_px=region_px or size.region_px, composed=composed)
@@ -335,7 +327,7 @@ def whole_pipeline(
             output,
             training=training,
             encoders=measured.networks(encoders or (DEFAULT_ENCODER,), device, dtype),
-            settings=Settings(seed, sampler, steps, Guidance(guidance)),
+            settings=drawing.settings(),
             size=size,
             lpips=learned,
             bars=bar,
@@ -343,14 +335,6 @@ def whole_pipeline(
     measured.emit_report(made.report, None, None, as_json)
     if not as_json:
         click.echo(f"report and pictures: {output / PAGE}")
-
-
-def _load(name: str, device: str, dtype: str) -> Pipeline:
-    from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.pipeline import load_pipeline
-
-    place = choose_device(device)
-    return load_pipeline(name, place, choose_dtype(dtype, place))
 
 
 def _seen(training: Path | None, cut: Cut) -> Pictures | None:

@@ -10,13 +10,12 @@ import click
 
 from patchloom.cli import options
 from patchloom.cli.making import How, Source, how, source
-from patchloom.cli.output import emit, note
+from patchloom.cli.output import emit
 from patchloom.cli.progress import counted, progress
 from patchloom.geometry import Box
 
 if TYPE_CHECKING:  # torch
     from patchloom.loom.figures import Figures
-    from patchloom.pipelines.pipeline import Pipeline
 
 
 @click.command()
@@ -72,7 +71,7 @@ def generate(
 
     started = time.monotonic()
     source.check(keep)
-    loaded = _load(pipeline, device, dtype)
+    loaded = how.drawing.pipeline(pipeline, device, dtype)
     settings = how.settings(loaded)
     with progress() as bar:
         grid = source.grid(loaded, bar("embed"))
@@ -81,7 +80,9 @@ def generate(
         cost = estimate(loaded, grid, settings, only=only, edit=edit)
         height, width = size_of(loaded, grid, only)
         if not dry_run:
-            with hire(workers, pipeline, loaded, grid, settings, keep=kept, cluster=cluster) as crew:
+            with hire(
+                workers, pipeline, loaded, grid, settings, keep=kept, autoguide=how.drawing.autoguide, cluster=cluster
+            ) as crew:
                 generate_file(
                     loaded,
                     grid,
@@ -104,16 +105,6 @@ def generate(
         facts |= {"peak_memory_bytes": ahead.peak_memory_bytes, "seconds": round(ahead.seconds, 1)}
     made = {} if dry_run else {"path": str(output), "seconds": round(time.monotonic() - started, 1)}
     emit({**facts, **made}, as_json)
-
-
-def _load(name: str, device: str, dtype: str) -> Pipeline:
-    from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.pipeline import load_pipeline
-
-    place = choose_device(device)
-    loaded = load_pipeline(name, place, choose_dtype(dtype, place))
-    note(loaded.doubts)
-    return loaded
 
 
 def _counts(cost: Figures) -> dict[str, float]:

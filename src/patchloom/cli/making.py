@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from patchloom.cli import options
+from patchloom.cli.drawing import Drawing, drawing
 from patchloom.cli.output import note
 from patchloom.cli.progress import Advance
 from patchloom.geometry import Box, PixelSize
@@ -78,13 +79,9 @@ source = options.gathered(
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How an image is made; `Settings` has the same names."""
+    """How a large image is made; `Settings` has the same names."""
 
-    seed: int
-    steps: int | None
-    sampler: str | None
-    guidance: float | None
-    null_every: int
+    drawing: Drawing
     similarity: float
     plan: Literal["halo", "shift", "average"] | None
     recipe: Literal["official"] | None
@@ -99,12 +96,21 @@ class How:
     def settings(self, pipeline: Pipeline) -> Settings:
         """What the pipeline is told; an option without effect is named on stderr."""
         from patchloom.diffusion.guidance_similarity import Pull
-        from patchloom.pipelines.guidance import Guidance
-        from patchloom.pipelines.settings import Settings, settled
+        from patchloom.pipelines.settings import settled
 
-        guidance = Guidance(self.guidance, null_every=self.null_every)
-        plain = {key: value for key, value in asdict(self).items() if key != "null_every"}
-        told = Settings(**plain | {"guidance": guidance, "similarity": Pull(self.similarity)})
+        told = replace(
+            self.drawing.settings(),
+            similarity=Pull(self.similarity),
+            plan=self.plan,
+            recipe=self.recipe,
+            window=self.window,
+            core=self.core,
+            sync=self.sync,
+            wrap=self.wrap,
+            norms=self.norms,
+            batch=self.batch,
+            coarse=self.coarse,
+        )
         if self.norms is not None and settled(pipeline, told).norms is None:
             note(("--norms has no effect: this pipeline's decoder has no norms over the plane",))
         return told
@@ -113,20 +119,17 @@ class How:
 how = options.gathered(
     How,
     "how",
-    options.seed,
-    options.steps,
-    options.sampler,
-    options.guidance,
+    drawing,
     click.option(
-        "--null-every",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
+        "--similarity-guidance",
+        "similarity",
+        type=click.FloatRange(0),
+        default=0.0,
         show_default=True,
-        help="With guidance: ask the network without its condition at every N-th step alone, and guide alike in "
-        "between.",
+        metavar="STRENGTH",
+        help="Move each estimate towards what the pipeline's encoder should see in it, 0 is off; takes several times "
+        "as long.",
     ),
-    options.similarity_guidance,
     click.option(
         "--plan",
         type=click.Choice(["halo", "shift", "average"]),

@@ -82,21 +82,6 @@ seed = click.option(
     show_default=True,
     help="The same seed makes the same output.",
 )
-steps = click.option("--steps", type=click.IntRange(1), help="Denoising steps; default: the pipeline's.")
-sampler = click.option("--sampler", metavar="NAME", help="Such as dpmpp-2m, ddim, heun; default: the pipeline's.")
-guidance = click.option(
-    "--guidance", type=float, metavar="SCALE", help="Classifier-free guidance, 1 is off; default: the pipeline's."
-)
-similarity_guidance = click.option(
-    "--similarity-guidance",
-    "similarity",
-    type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    metavar="STRENGTH",
-    help="Move each estimate towards what the pipeline's encoder should see in it, 0 is off; takes several times as "
-    "long.",
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from patchloom.cli import options
+from patchloom.cli.drawing import Drawing, drawing
 from patchloom.cli.output import emit, note
 from patchloom.errors import InputError
 from patchloom.geometry import PixelSize
@@ -53,10 +54,7 @@ def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--variations", is_flag=True, help="Show one cell COUNT times, each from other noise.")
 @click.option("--between", is_flag=True, help="Show the way from one cell to another in COUNT steps, on one noise.")
 @click.option("--reference", type=options.FILE, help="The slide of the grid: its own patches in a row above.")
-@options.seed
-@options.steps
-@options.sampler
-@options.guidance
+@drawing
 @options.device
 @options.dtype
 @options.as_json
@@ -74,10 +72,7 @@ def sample(
     variations: bool,
     between: bool,
     reference: Path | None,
-    seed: int,
-    steps: int | None,
-    sampler: str | None,
-    guidance: float | None,
+    drawing: Drawing,
     device: str,
     dtype: str,
     as_json: bool,
@@ -90,28 +85,22 @@ def sample(
     patchloom sample he-foundation --grid section.grid -o sheet.png --reference section.svs
     patchloom sample he-foundation --grid section.grid -o way.png --between --cell 3,4 --cell 20,9
     """
-    from patchloom.machine import choose_device, choose_dtype
     from patchloom.pipelines.grids import Told, doubts, open_grid
-    from patchloom.pipelines.guidance import Guidance
-    from patchloom.pipelines.pipeline import load_pipeline
     from patchloom.pipelines.sample import pick_cells
-    from patchloom.pipelines.settings import Settings
 
     if variations and between:
         raise click.UsageError("--variations and --between are two different sheets; give one of them")
-    place = choose_device(device)
-    loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
+    loaded = drawing.pipeline(pipeline, device, dtype)
     told = Told(grid_encoder, slide_pixel_size, grid_patch, grid_tolerance)
     grid = open_grid(loaded, grid_path, told)
-    note([*loaded.doubts, *doubts(loaded, grid_path, told)])
+    note(doubts(loaded, grid_path, told))
     wanted = 1 if variations else 2 if between else count
-    chosen = cells or pick_cells(grid, wanted, seed)
+    chosen = cells or pick_cells(grid, wanted, drawing.seed)
     if (variations or between) and len(chosen) != wanted:
         kind = "--variations shows one cell" if variations else "--between goes from one cell to another"
         raise click.UsageError(f"{kind}: give --cell {'once' if wanted == 1 else 'twice'}, not {len(chosen)} times")
-    settings = Settings(seed, sampler, steps, Guidance(guidance))
     note(_another(grid, reference))
-    rows = _rows(loaded, grid, chosen, settings, count=count, between=between, variations=variations)
+    rows = _rows(loaded, grid, chosen, drawing.settings(), count=count, between=between, variations=variations)
     _write(rows, output, grid, reference, chosen)
     emit({"path": str(output), "cells": [f"{row},{col}" for row, col in chosen], "patches": len(rows)}, as_json)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from patchloom.cli import options
+from patchloom.cli.drawing import Drawing, drawing
 from patchloom.cli.output import emit
 from patchloom.cli.progress import progress
 
@@ -33,10 +34,7 @@ from patchloom.cli.progress import progress
     show_default=True,
     help="Below 1 begin at the original, noised, and take this share of the steps, the last ones; 1 is noise alone.",
 )
-@options.seed
-@options.steps
-@options.sampler
-@options.guidance
+@drawing
 @options.device
 @options.dtype
 @options.as_json
@@ -49,10 +47,7 @@ def vary(
     split: Literal["train", "val", "test"],
     labelled: bool,
     strength: float,
-    seed: int,
-    steps: int | None,
-    sampler: str | None,
-    guidance: float | None,
+    drawing: Drawing,
     device: str,
     dtype: str,
     as_json: bool,
@@ -65,16 +60,11 @@ def vary(
     and label. Writes lossless pictures and variations.csv, a table of the same columns that also says source, seed and
     pipeline of each: `prepare` and `evaluate` read it. Test images are never varied.
     """
-    from patchloom.machine import choose_device, choose_dtype
-    from patchloom.pipelines.guidance import Guidance
-    from patchloom.pipelines.pipeline import load_pipeline
-    from patchloom.pipelines.settings import Settings
     from patchloom.pipelines.vary import TABLE
     from patchloom.pipelines.vary import vary as make
 
-    place = choose_device(device)
-    loaded = load_pipeline(pipeline, place, choose_dtype(dtype, place))
-    settings = Settings(seed, sampler, steps, Guidance(guidance), strength=strength)
+    loaded = drawing.pipeline(pipeline, device, dtype)
+    settings = replace(drawing.settings(), strength=strength)
     with progress() as bar:
         made = make(loaded, dataset, count, output, settings, split=split, labelled=labelled, progress=bar("vary"))
     skipped = [asdict(each) for each in made.skipped]

@@ -7,7 +7,7 @@ well, but torch keeps no inference tensor for a backward pass: make weights and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, isfinite
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -31,7 +31,7 @@ def guided(
     Both branches run in one batch, condition first. Outside the interval, and with scale 1, the null branch is not
     asked. `rescale` is phi of Lin et al. (2024), section 3.4, on D: 0 is off, 1 gives each window D_cond's deviation.
     """
-    check(interval, rescale)
+    check(scale, interval, rescale)
     if scale == 1:
         return denoiser
 
@@ -49,7 +49,7 @@ def autoguided(
 
     Interval and rescale are those of `guided`: outside the interval, and with scale 1, the worse model is not asked.
     """
-    check(interval, rescale)
+    check(scale, interval, rescale)
     if scale == 1:
         return denoiser
 
@@ -156,8 +156,10 @@ def _within(
     return acting
 
 
-def check(interval: Interval | None, rescale: float) -> None:
-    """Raise InputError for an interval or a share that is none."""
+def check(scale: float, interval: Interval | None, rescale: float) -> None:
+    """Raise InputError for a scale, an interval or a share that is none."""
+    if not isfinite(scale):
+        raise InputError(f"a guidance scale is a number such as 2, not {scale}")
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise InputError(f"a guidance interval is two noise levels (low, high) with low < high, not {interval}")
     if not 0 <= rescale <= 1:

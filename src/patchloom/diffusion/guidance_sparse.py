@@ -44,7 +44,7 @@ class Sparse:
         rescale: float = 0.0,
     ) -> Sparse:
         """Every `every`-th level of those inside the interval, from the first on. Raises InputError for every < 1."""
-        check(interval, rescale)
+        check(scale, interval, rescale)
         if every < 1:
             raise InputError(f"the null branch is asked at every step, or every N-th: at least 1, not {every}")
         low, high = interval or (0.0, float("inf"))

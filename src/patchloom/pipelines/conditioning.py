@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from patchloom.diffusion.condition import Condition, GridCondition
+from patchloom.diffusion.guidance_pair import Both
 from patchloom.diffusion.windows import Scene
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
@@ -21,6 +23,8 @@ from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 from patchloom.networks.transformer_files import Transformer
 
 C_co = TypeVar("C_co", bound=Condition, covariant=True)
+K = TypeVar("K", bound=Condition)
+L = TypeVar("L", bound=Condition)
 Place: TypeAlias = tuple[float, float]
 Embeddings: TypeAlias = NDArray[np.floating[Any]]
 
@@ -124,3 +128,44 @@ class ByCellTokens:
         tokens = self.network.shape.tokens
         said = torch.from_numpy(np.asarray(embeddings, np.float32))[:, None].expand(-1, tokens, -1)
         return self.network.condition(said, torch.ones(len(said), tokens, dtype=torch.bool))
+
+
+@dataclass(frozen=True, slots=True)
+class BothScene(Generic[K, L]):
+    """What a denoiser is told about a canvas, and what a worse one is."""
+
+    own: CellScene[K]
+    worse: CellScene[L]
+
+    def condition(self, boxes: Sequence[Box]) -> Both[K, L]:
+        """What windows of one shape are told."""
+        return Both(self.own.condition(boxes), self.worse.condition(boxes))
+
+    def covers(self, box: Box) -> bool:
+        """Whether a window is told anything."""
+        return self.own.covers(box)
+
+    def joined(self, wrap: Wrap, shape: tuple[int, int]) -> BothScene[K, L]:
+        """Both on a canvas (height, width) whose edges are joined."""
+        return BothScene(self.own.joined(wrap, shape), self.worse.joined(wrap, shape))
+
+
+@dataclass(frozen=True, slots=True)
+class ByBoth(Generic[K, L]):
+    """A denoiser and a worse one that guides it, each told in its own way."""
+
+    own: Conditioning[K]
+    worse: Conditioning[L]
+
+    def scene(self, grid: EmbeddingGrid) -> BothScene[K, L]:
+        """A grid on its own canvas."""
+        return BothScene(self.own.scene(grid), self.worse.scene(grid))
+
+    def over(self, embeddings: Embeddings, valid: NDArray[np.bool_], origin: Place, step: Place) -> BothScene[K, L]:
+        """Cells over a canvas."""
+        cells = embeddings, valid, origin, step
+        return BothScene(self.own.over(*cells), self.worse.over(*cells))
+
+    def patches(self, embeddings: Embeddings) -> Both[K, L]:
+        """One embedding for the whole of each patch."""
+        return Both(self.own.patches(embeddings), self.worse.patches(embeddings))

@@ -60,7 +60,7 @@ def plan_run(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, edit: 
     """Everything that decides the image. Raises MismatchError for another pipeline's grid, InputError for settings."""
     pipeline.check(grid)
     frame, factor = canvas(pipeline, grid), pipeline.record.factor
-    run = run_of(pipeline, pipeline.conditioning.scene(grid), frame, replace(settings, similarity=Pull()))
+    run = run_of(pipeline, pipeline.told.scene(grid), frame, replace(settings, similarity=Pull()))
     run = towards(run, pipeline, grid, settings)
     run = following(run, pipeline, settings)
     return run if edit is None else replace(run, kept=edit.kept(frame, factor, pipeline.digest))
@@ -239,7 +239,7 @@ def provenance(
         parts = {"only_xywh": [only.x, only.y, only.width, only.height], "of_px": list(size_of(pipeline, grid))}
     return {
         "synthetic": True,
-        "pipeline": {"name": pipeline.record.name, "digest": pipeline.digest},
+        "pipeline": pipeline.identity,
         "grid": {
             "digest": grid.digest(),
             "encoder": grid.encoder.name,

@@ -23,7 +23,7 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.networks import files as networks
 from patchloom.networks.dit import DiT
 from patchloom.networks.pixart import PixArt
-from patchloom.pipelines.conditioning import ByCells, ByCellTokens, ByTokens, Conditioning
+from patchloom.pipelines.conditioning import ByBoth, ByCells, ByCellTokens, ByTokens, Conditioning
 from patchloom.pipelines.kinds import LoadedDenoiser, Network, load_autoencoder, load_denoiser
 from patchloom.pipelines.presets import find_pipeline
 from patchloom.pipelines.record import AUTOENCODER, DENOISER, ENCODER, FORMAT, NOT_STATED, RECORD, PipelineRecord
@@ -37,7 +37,10 @@ _GLASS = 16  # latents on a side of the flat picture that tells what the backgro
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pipeline:
-    """A loaded pipeline on a device, its weights in a dtype. `conditioning` makes what its kind of denoiser is told."""
+    """A loaded pipeline on a device, its weights in a dtype. `conditioning` makes what its kind of denoiser is told.
+
+    `worse` is one that guides it, see `autoguidance.autoguided`.
+    """
 
     record: PipelineRecord
     folder: Path
@@ -47,6 +50,18 @@ class Pipeline:
     conditioning: Conditioning[Any]
     device: torch.device
     dtype: torch.dtype
+    worse: Pipeline | None = None
+
+    @property
+    def told(self) -> Conditioning[Any]:
+        """What its denoiser is told, and the one that guides it."""
+        return self.conditioning if self.worse is None else ByBoth(self.conditioning, self.worse.conditioning)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What provenance says of it: its name and the digest of its weights, and those of what guides it."""
+        own = {"name": self.record.name, "digest": self.digest}
+        return own if self.worse is None else own | {"autoguided_by": self.worse.identity}
 
     @property
     def pixel_size(self) -> PixelSize:

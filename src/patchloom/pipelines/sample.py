@@ -48,7 +48,7 @@ def sample(
         noise = partial(_noise, pipeline, settings.seed, places=places, side=side)
         with torch.no_grad():
             x = noise(0) * stages[0].sigma
-            latents = run(denoiser, stages, x, pipeline.conditioning.patches(some), lambda number: noise(1 + number))  # noqa: B023
+            latents = run(denoiser, stages, x, pipeline.told.patches(some), lambda number: noise(1 + number))  # noqa: B023
             patches.append(decode_windows(latents, pipeline.autoencoder).cpu().numpy())
     return np.concatenate(patches)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, lcm
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from patchloom.loom.ring import Wrap
 from patchloom.networks.unet import UNet
 from patchloom.pipelines.conditioning import ByCellTokens
 from patchloom.pipelines.guidance import Guidance
+from patchloom.pipelines.kinds import Network
 from patchloom.pipelines.pipeline import Pipeline
 
 Norms = Literal["frozen", "exact", "own"]
@@ -66,15 +67,15 @@ def settled(pipeline: Pipeline, settings: Settings) -> Settings:
     if not 0 < settings.strength <= 1:
         raise InputError(f"strength is a share of the steps, above 0 and at most 1, not {settings.strength}")
     if settings.recipe == "official":
-        settings = _officially(settings)
+        settings = _officially(settings, pipeline)
     own, plan = pipeline.record.defaults, settings.plan or "halo"
-    window = settings.window or own.window
+    window = settings.window or min(one.record.defaults.window for one in _asked(pipeline))
     usual = {"halo": own.core if window == own.window else window * 3 // 4, "shift": window, "average": window // 4}
     return replace(
         settings,
         sampler=settings.sampler or own.sampler,
         steps=settings.steps or own.steps,
-        guidance=settings.guidance.settled(own),
+        guidance=settings.guidance.settled(own, autoguided=pipeline.worse is not None),
         plan=plan,
         window=window,
         core=settings.core or usual[plan],
@@ -125,7 +126,9 @@ def _norms(pipeline: Pipeline, settings: Settings) -> Norms | None:
     return settings.norms or "frozen"
 
 
-def _officially(settings: Settings) -> Settings:
+def _officially(settings: Settings, pipeline: Pipeline) -> Settings:
+    if pipeline.worse is not None:
+        raise InputError("the official recipe knows no autoguidance; leave out --autoguide, or leave the recipe out")
     if settings.sampler not in (None, "ddim") or settings.plan not in (None, "average"):
         raise InputError(
             "the official recipe is DDIM over averaged windows; leave out --sampler and --plan, or leave the recipe out"
@@ -148,6 +151,8 @@ def denoiser_of(pipeline: Pipeline, settings: Settings) -> Denoiser[Any]:
     if settings.similarity.strength:
         raise InputError("similarity guidance follows the grid of a large image, and here is none; leave it out")
     chosen = settled(pipeline, settings)
+    if pipeline.worse is not None:
+        return chosen.guidance.autoguided(pipeline.denoiser, pipeline.worse.denoiser)
     own = off_by_one(pipeline.denoiser) if chosen.recipe == "official" else pipeline.denoiser
     return chosen.guidance.denoiser(own, _plain_stages(pipeline, chosen))
 
@@ -191,10 +196,21 @@ def plan_of(pipeline: Pipeline, settings: Settings) -> Plan:
     """The plan of the settings, the pipeline's own where they leave it open."""
     chosen = settled(pipeline, settings)
     window = chosen.window or pipeline.record.defaults.window
-    multiple = 1 if isinstance(pipeline.network, UNet) else pipeline.network.shape.multiple  # ours fills windows up
-    if isinstance(pipeline.conditioning, ByCellTokens):
-        _check_windows(pipeline, chosen, window)
+    for asked in _asked(pipeline):
+        if isinstance(asked.conditioning, ByCellTokens):
+            _check_windows(asked, chosen, window)
+    multiple = lcm(*(_multiple(asked.network) for asked in _asked(pipeline)))
     return Plan.of(chosen.plan or "halo", window, chosen.core, multiple=multiple, sync=chosen.sync, wrap=chosen.joined)
+
+
+def _asked(pipeline: Pipeline) -> list[Pipeline]:
+    """Whose networks see a window."""
+    return [pipeline] if pipeline.worse is None else [pipeline, pipeline.worse]
+
+
+def _multiple(network: Network) -> int:
+    """Of how many latents the sides of a window must be; ours fill windows up."""
+    return 1 if isinstance(network, UNet) else network.shape.multiple
 
 
 def _levels(pipeline: Pipeline, steps: int) -> Levels:

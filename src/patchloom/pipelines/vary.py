@@ -219,7 +219,7 @@ def _seen(pipeline: Pipeline, cells: _Cells, size_px: tuple[int, ...], pixels: N
     factor, margin = pipeline.record.factor, margin_of(pipeline)
     y, x = (place / factor + margin for place in cells.origin_px)
     step = cells.stride_px / factor
-    scene = pipeline.conditioning.over(cells.embeddings, cells.valid, (y, x), (step, step))
+    scene = pipeline.told.over(cells.embeddings, cells.valid, (y, x), (step, step))
     height, width = (side // factor for side in size_px)
     frame = Frame(height + 2 * margin, width + 2 * margin, pipeline.record.channels, "float32")
     if pixels is None:
@@ -235,7 +235,8 @@ def margin_of(pipeline: Pipeline) -> int:
     Convolutions put zeros around what they see, so the outermost latents of a picture are unlike all others, and pixels
     decoded beside them are dotted. Denoisers that are told tokens know windows of one size, and are given no more.
     """
-    return _MARGIN if isinstance(pipeline.conditioning, ByCells) else 0
+    every = [one.conditioning for one in (pipeline, pipeline.worse) if one is not None]
+    return _MARGIN if all(isinstance(one, ByCells) for one in every) else 0
 
 
 def _variations(
@@ -271,7 +272,7 @@ def seed_of(seed: int, name: str, number: int) -> int:
 def _block(pipeline: Pipeline, original: _Original, settings: Settings) -> dict[str, Any]:
     return {
         "synthetic": True,
-        "pipeline": {"name": pipeline.record.name, "digest": pipeline.digest},
+        "pipeline": pipeline.identity,
         "variation_of": {"source": original.source, "name": original.name, "group": original.group},
         "label": original.label,
         "settings": asdict(settings),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,9 +19,10 @@ from patchloom.loom.decode import BATCH, KEY, Decode
 from patchloom.loom.memory import Sparing
 from patchloom.loom.run import works
 from patchloom.loom.workers import Workers
+from patchloom.pipelines.autoguidance import load_guided
 from patchloom.pipelines.edit import Edit, open_edit
 from patchloom.pipelines.generate import plan_run
-from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings
 
 
@@ -29,17 +31,18 @@ class Recipe:
     """A worker's number to the works of an image; pickled, so it names the pipeline and the image to edit by path."""
 
     name: str | Path
-    digest: str
+    identity: dict[str, Any]
     grid: EmbeddingGrid
     settings: Settings
     device: torch.device
     dtype: torch.dtype
     keep: tuple[Path, Box] | None = None
+    autoguide: str | Path | None = None
 
     def __call__(self, number: int) -> Mapping[str, Work]:
         """Load the pipeline on this worker's device. Raises MismatchError where it is no longer the same."""
-        pipeline = load_pipeline(self.name, device_of(self.device, number), self.dtype)
-        if pipeline.digest != self.digest:
+        pipeline = load_guided(self.name, self.autoguide, device_of(self.device, number), self.dtype)
+        if pipeline.identity != self.identity:
             raise MismatchError(f"pipeline `{self.name}` changed while its image was made; run the same command again")
         edit: Edit | None = open_edit(*self.keep) if self.keep is not None else None
         run = plan_run(pipeline, self.grid, self.settings, edit)
@@ -55,17 +58,19 @@ def hire(
     settings: Settings,
     *,
     keep: tuple[Path, Box] | None = None,
+    autoguide: str | Path | None = None,
     cluster: str | None = None,
 ) -> Iterator[Crew]:
     """A crew for `generate`: `count` processes with an equal share of the CPU, or a GPU each in turn; None is nobody.
 
-    `name` is what `pipeline` was loaded by, `keep` the image to edit and its region. `cluster` is the address of a dask
+    `name` is what `pipeline` was loaded by, `autoguide` what the one that guides it was, `keep` the image to edit and
+    its region. `cluster` is the address of a dask
     scheduler whose workers are the crew instead. Raises InputError where both are asked for, and what `Cluster` raises.
     """
     if count is None and cluster is None:
         yield Sparing()
         return
-    recipe = Recipe(name, pipeline.digest, grid, settings, pipeline.device, pipeline.dtype, keep)
+    recipe = Recipe(name, pipeline.identity, grid, settings, pipeline.device, pipeline.dtype, keep, autoguide)
     if count is not None and cluster is not None:
         raise InputError("workers are either processes of this machine or those of a cluster: give one of the two")
     with Cluster(cluster, recipe) if cluster is not None else Workers(count or 1, recipe) as crew:

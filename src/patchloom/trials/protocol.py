@@ -126,7 +126,7 @@ def _training(
 def _claim(folder: Path, pipeline: Pipeline, entries: Sequence[Entry], size: Size, settings: Settings) -> None:
     """Note what is evaluated and how; refuse to mix it with anything else."""
     values: dict[str, Any] = {
-        "pipeline": pipeline.digest,
+        "pipeline": pipeline.identity,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "size": asdict(size),
         "settings": asdict(settled(pipeline, settings)),
