@@ -6,8 +6,9 @@
     python benchmarks/foreign_full_size.py token                     one token against two that say the same
 
 The weights say nothing, so the picture shows nothing; what it costs is what a released model costs. `generate` keeps
-its tiles in FOLDER and goes on where it was stopped; `--seconds` stops it, and `official`, after so much processor
-time. Processor seconds are of all threads, and hold on a machine that does other things as well; FOLDER takes 3.5 GB.
+its tiles in FOLDER and goes on where it was stopped, and so it says what all its turns took together; `--seconds` ends
+a turn, and `official`, after so much processor time, and so does Ctrl-C. Processor seconds are of all threads, and hold
+on a machine that does other things as well; FOLDER takes 3.5 GB.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _measured(
     latents: NDArray[Any] | None = None
     started = time.monotonic()
     keeping = nullcontext(MemoryStore()) if store is None else DirectoryStore(store, {})
-    with Peak() as peak, suppress(Enough), keeping as kept:
+    with Peak() as peak, suppress(Enough, KeyboardInterrupt), keeping as kept:
         latents = weave_canvas(replace(run, denoiser=timed), kept).read(run.latents.box)
     whole, made = figures(run, 4).network_evaluations, timed.windows * run.evaluations(1.0)
     cpu = float(timed.seconds[1])
@@ -127,13 +128,25 @@ def generate(folder: Path, side: int, dtype: torch.dtype, how: How, limit: float
     """One image by the default plan."""
     model = _imported(folder, dtype)
     run = default_run(model, _scene(model, side), (side // 4, side // 4), how)
-    found, latents = _measured(run, limit, folder / f"tiles-{side}-{len(run.stages)}")
+    kept = folder / f"tiles-{side}-{len(run.stages)}"
+    found, latents = _measured(run, limit, kept)
+    found |= _of_all_turns(kept.with_suffix(".turns.jsonl"), found)
     if latents is not None:
         started = time.process_time()
         with Peak() as peak:
             write_image(BlendedDecode(ArrayField(latents), model.autoencoder, CELL, CELL // 2), folder / "made.png")
         found |= {"decode_processor_s": round(time.process_time() - started, 1), "decode_peak_mib": round(peak.mib)}
     return found
+
+
+def _of_all_turns(log: Path, turn: dict[str, Any]) -> dict[str, Any]:
+    """What this turn and those before it took together; `log` has a line for each."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(turn) + "\n")
+    turns = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    totals = ("evaluations_made", "processor_s", "wall_s")
+    together = {f"{name}_in_all": round(sum(one[name] for one in turns), 1) for name in totals}
+    return {"turns": len(turns), **together, "peak_mib_in_all": max(one["peak_anonymous_mib"] for one in turns)}
 
 
 def official(folder: Path, side: int, dtype: torch.dtype, how: How, limit: float | None) -> dict[str, Any]:

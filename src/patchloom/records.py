@@ -34,7 +34,7 @@ def told(record: Any) -> dict[str, Any]:
 def load(kind: type[T], values: Any, where: str) -> T:
     """Build `kind` from a mapping; FormatError names the key that does not fit, as in `config.yaml: model.width`."""
     if not isinstance(values, Mapping):
-        raise FormatError(f"{where}: expected a mapping of {kind.__name__}'s fields, found {values!r:.80}")
+        raise FormatError(f"{where}: expected a mapping of {kind.__name__.lstrip('_')}'s fields, found {values!r:.80}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:

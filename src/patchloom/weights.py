@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from patchloom.errors import CapacityError, FormatError, MissingError
+from patchloom.mistaken import mistaken
 
 M = TypeVar("M", bound=nn.Module)
 _NAMED = 8  # keys that a message lists before it counts the rest
@@ -39,7 +40,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise FormatError(f"weight file `{path}` is damaged or not safetensors: {error}") from None
+        told = mistaken(path) or f"is damaged or not safetensors: {error}; download or copy it again"
+        raise FormatError(f"weight file `{path}` {told}") from None
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

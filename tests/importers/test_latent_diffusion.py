@@ -185,11 +185,43 @@ def test_kl_first_stages_and_heads_by_width(copy: Path, tmp_path: Path) -> None:
         ),
         (lambda s: s.update({"betas": s["betas"] * 2}), "another beta table"),
         (lambda s: s.update({"model.diffusion_model.out.2.bias": torch.ones(3).int()}), "not floating"),
+        (lambda s: s["model.diffusion_model.out.2.bias"].fill_(float("nan")), r"1 not finite: .*out\.2\.bias"),
+        (lambda s: s["model.diffusion_model.out.2.weight"][0].fill_(float("-inf")), r"1 not finite: .*out\.2\.weight"),
     ],
 )
 def test_tensors_that_do_not_fit(change: Callable[[State], Any], message: str, copy: Path) -> None:
     with pytest.raises(FormatError, match=message):
         import_checkpoint(respelt(copy, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("model.diffusion_model.out.2.bias"), r"1 missing: model\.diffusion_model\.out\.2\.bias"),
+        (lambda s: s.pop("model_ema.diffusion_modelout2bias"), r"lacks model_ema\.diffusion_modelout2bias; .*raw"),
+        (
+            lambda s: s.update({"model_ema.diffusion_modelout2bias": torch.ones(4)}),
+            r"1 misshapen: model\.diffusion_model\.out\.2\.bias is \(4,\), not \(3,\)",
+        ),
+    ],
+)
+def test_a_damaged_file_of_averaged_weights(change: Callable[[State], Any], message: str, tmp_path: Path) -> None:
+    """Neither those last trained nor the averaged ones may lack a tensor that the others have."""
+    shutil.copytree(FIXTURES / "tiny_patch", tmp_path / "model")
+    with pytest.raises(FormatError, match=message):
+        import_checkpoint(respelt(tmp_path / "model", change))
+
+
+def test_a_file_may_hold_the_averaged_weights_alone(tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / "tiny_patch", tmp_path / "model")
+
+    def stripped(state: State) -> None:
+        for name in [name for name in state if name.startswith("model.diffusion_model.")]:
+            del state[name]
+
+    found = import_checkpoint(respelt(tmp_path / "model", stripped))
+    own = model("tiny_patch", ema=True).network.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in found.network.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -205,8 +237,13 @@ def test_tensors_that_do_not_fit(change: Callable[[State], Any], message: str, c
         (lambda m: m["params"]["unet_config"]["params"].update(use_scale_shift_norm=True), "use_scale_shift_norm"),
         (lambda m: m["params"]["unet_config"]["params"].update(channel_mult=[1, 0]), "from 1 to"),
         (lambda m: m["params"]["unet_config"]["params"].update(context_dim=7), "tokens of 7 values"),
+        (lambda m: m["params"]["unet_config"]["params"].update(num_heads=0), "1 or more"),
         (lambda m: m["params"].update(linear_end=0.0001), "no beta table"),
         (lambda m: m["params"].update(channels=4), "they must agree"),
+        (lambda m: m["params"].update(image_size=0), "images of 0 latents"),
+        (lambda m: m["params"].update(image_size=9), "images of 9 latents"),
+        (lambda m: m["params"].update(beta_schedule="cosine"), "beta_schedule: 'cosine' is none of 'linear'"),
+        (lambda m: m["params"].update(rescale_betas_zero_snr=True), "unknown key `rescale_betas_zero_snr`"),
         (lambda m: m["params"]["first_stage_config"]["params"]["ddconfig"].update(attn_resolutions=[7]), "not a level"),
     ],
 )
@@ -224,13 +261,15 @@ def test_configs_that_are_refused(change: Callable[[Config], Any], message: str,
         lambda m: m["params"]["unet_config"]["params"].update(transformer_depth=10**9),
         lambda m: m["params"]["first_stage_config"]["params"].update(n_embed=2**32),
         lambda m: m["params"]["first_stage_config"]["params"]["ddconfig"].update(ch=60000),
-        lambda m: m["params"]["cond_stage_config"]["params"].update(patch_embed_dim=10**12),
+        lambda m: m["params"]["cond_stage_config"]["params"].update(patch_embed_dim=10**30),
+        lambda m: m["params"].update(timesteps=10**12),
+        lambda m: m["params"].update(image_size=2**40),
     ],
 )
 def test_a_config_that_asks_for_terabytes_is_refused_before_it_gets_them(
     change: Callable[[Config], Any], copy: Path
 ) -> None:
-    with pytest.raises(FormatError, match=r"does not fit|from 1 to|at most"):
+    with pytest.raises(FormatError, match=r"does not fit|from 1 to|at most|no beta table|images of"):
         import_checkpoint(configured(copy, change))
 
 

@@ -94,7 +94,7 @@ def test_a_bomb_does_not_go_off(place: str, tmp_path: Path) -> None:
     assert target.exists(), "the bomb itself must work, or this test says nothing"
     target.unlink()
     if place == "instead":
-        with pytest.raises(FormatError, match="no mapping of weights"):
+        with pytest.raises(FormatError, match=r"an object of `[\w.]+`, of which nothing was built"):
             read_checkpoint(path)
     else:
         assert torch.equal(read_checkpoint(path).tensors["weight"], torch.ones(2))
@@ -197,16 +197,16 @@ def test_a_half_downloaded_file(share: float, tmp_path_factory: pytest.TempPathF
     torch.save({"state_dict": {"w": torch.arange(1000.0)}}, path)
     held = path.read_bytes()
     path.write_bytes(held[: int(len(held) * share)])
-    with pytest.raises(FormatError, match=r"incomplete|neither"):
+    with pytest.raises(FormatError, match=r"download (or copy )?it again|begins with|it ends early"):
         read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>not found</html>", "neither a torch checkpoint nor safetensors"),
-        (b"", "neither"),
-        (pickle.dumps({"w": 1}), "before 1.6"),
+        (b"<html>not found</html>", "web page"),
+        (b"", "is empty"),
+        (pickle.dumps({"w": 1}), r"before 1\.6; bring it to today's form"),
         (b"\xff\xff\xff\xff\x00\x00\x00\x00{", "damaged or not safetensors"),
     ],
 )

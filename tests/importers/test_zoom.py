@@ -246,3 +246,8 @@ def test_a_config_that_is_not_run(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text(text.replace("mag_levels: 3", "mag_levels: 4"))
     with pytest.raises(FormatError, match=r"cond_stage_model\.mag_embedding\.weight is \(3, 16\), not \(4, 16\)"):
         import_checkpoint(folder)
+
+
+def test_a_depth_that_nobody_trained_is_refused_before_it_is_laid_out() -> None:
+    with pytest.raises(InputError, match="1 to 256 blocks"):
+        replace(SHAPE, depth=10**9)

@@ -10,6 +10,7 @@ from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 from patchloom.errors import FormatError, MissingError
+from patchloom.mistaken import mistaken
 
 
 def file_digest(path: Path) -> str:
@@ -56,7 +57,8 @@ def _read(file: Path) -> dict[str, Any]:
     except FormatError:
         raise
     except Exception as error:  # a damaged pickle fails with any kind at all
-        raise FormatError(f"weights `{file}` could not be read: {error!s:.300}") from None
+        told = None if is_zipfile(file) else mistaken(file)
+        raise FormatError(f"weights `{file}` {told or f'could not be read: {error!s:.300}'}") from None
     if not isinstance(held, dict):
         raise FormatError(f"weights `{file}` hold a {type(held).__name__}, not tensors by name")
     return held

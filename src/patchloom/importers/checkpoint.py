@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from patchloom.errors import FormatError, MissingError
-from patchloom.importers.torch_file import TensorNote, TorchFile, read_torch_file
+from patchloom.importers.torch_file import Blank, TensorNote, TorchFile, read_torch_file
+from patchloom.mistaken import mistaken
 from patchloom.weights import read_tensors
 
 _SAID = 8  # names that a message lists
+_SAVE = "save the model's `state_dict()` alone"
 _INDEX = 1 << 26  # bytes of the longest index of shards that is read
 
 
@@ -35,7 +38,7 @@ def read_checkpoint(path: Path, *, timeout_s: float = 120.0) -> Checkpoint:
     Raises MissingError, or FormatError for a damaged file or one that holds no weights.
     """
     if not path.is_file():
-        raise MissingError(f"there is no checkpoint `{path}`")
+        raise MissingError(f"there is no checkpoint `{path}`{' but a folder of that name' if path.is_dir() else ''}")
     if path.name.endswith(".index.json"):
         return _sharded(path, timeout_s)
     with path.open("rb") as file:
@@ -46,27 +49,35 @@ def read_checkpoint(path: Path, *, timeout_s: float = 120.0) -> Checkpoint:
         return Checkpoint(path, read_tensors(path))
     if first.startswith(b"\x80"):
         raise FormatError(
-            f"`{path}` is a bare pickle, as torch wrote before 1.6; load it with torch in an environment that you can "
-            "throw away, and save its state_dict again"
+            f"`{path}` is a bare pickle, as torch wrote before 1.6; bring it to today's form with "
+            "`torch.save(torch.load(OLD, weights_only=True), NEW)`, which runs nothing that it holds"
         )
-    raise FormatError(f"`{path}` is neither a torch checkpoint nor safetensors; it begins with {first[:4]!r}")
+    told = mistaken(path) or f"is neither a torch checkpoint nor safetensors; it begins with {first[:4]!r}"
+    raise FormatError(f"`{path}` {told}")
 
 
 def _of_torch(file: TorchFile) -> Checkpoint:
     root = file.root
     if not isinstance(root, dict):
-        raise FormatError(f"`{file.path}` holds no mapping of weights")
+        raise FormatError(f"`{file.path}` holds {_kind(root)}, no mapping of weights; {_SAVE}")
     state = root.get("state_dict", root)
     if not isinstance(state, dict):
-        raise FormatError(f"`{file.path}`: its `state_dict` is no mapping")
+        raise FormatError(f"`{file.path}`: its `state_dict` is {_kind(state)}, no mapping of weights; {_SAVE}")
     notes = {name: value for name, value in state.items() if isinstance(value, TensorNote)}
     other = [name for name in state if name not in notes]
     if not notes or (state is root and any(isinstance(state[name], dict) for name in other)):
         raise FormatError(
-            f"`{file.path}` holds no `state_dict` and is none itself: its entries are {', '.join(list(state)[:_SAID])}"
+            f"`{file.path}` holds no `state_dict` and is none itself: its entries are {listed(list(state))}; {_SAVE}"
         )
     beside = [name for name in root if name != "state_dict"] if state is not root else []
     return Checkpoint(file.path, file.tensors(notes), tuple(beside + other))
+
+
+def _kind(value: object) -> str:
+    """What a file holds where weights should be."""
+    if isinstance(value, Blank):
+        return f"an object of `{value.name}`, of which nothing was built"
+    return "one tensor" if isinstance(value, TensorNote) else f"a {type(value).__name__}"
 
 
 def read_part(path: Path, part: str) -> dict[str, Tensor]:
@@ -123,10 +134,20 @@ def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path:
             if name in found and found[name].shape != value.shape
         ],
         "not floating": [name for name in expected if name in found and not found[name].is_floating_point()],
+        "not finite": [name for name in expected if name in found and not _is_finite(found[name])],
     }
     if any(faults.values()):
         told = "; ".join(f"{len(names)} {fault}: {listed(names)}" for fault, names in faults.items() if names)
-        raise FormatError(f"`{path}` does not fit its config: {told}")
+        raise FormatError(
+            f"`{path}` does not fit its config: {told}; take the config that it was trained with, or the file as it was"
+        )
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all values are numbers; the extremes say it without another tensor of that size."""
+    if not value.is_floating_point() or not value.numel():
+        return True
+    return bool(torch.stack(value.aminmax()).isfinite().all())
 
 
 def listed(names: list[str]) -> str:

@@ -115,10 +115,15 @@ def find_checkpoint(path: Path) -> Path:
     for place, kind in ((place, kind) for place in (path / "checkpoints", path) for kind in kinds):
         found = sorted(place.glob(kind))
         if len(found) > 1:
-            raise FormatError(f"there are {len(found)} checkpoints in `{place}`: {listed([p.name for p in found])}")
+            raise FormatError(
+                f"there are {len(found)} checkpoints in `{place}`: {listed([p.name for p in found])}; name the file"
+            )
         if found:
             return found[0]
-    raise MissingError(f"there is no checkpoint in `{path}` (checkpoints/last.ckpt, *.ckpt or *.safetensors)")
+    raise MissingError(
+        f"there is no checkpoint in `{path}`: neither checkpoints/last.ckpt, *.ckpt, *.safetensors, *.pt nor *.pth, "
+        "and no model_index.json of a folder of diffusers"
+    )
 
 
 def assemble(spec: LatentDiffusionSpec, checkpoint: Checkpoint, *, ema: bool | None = None) -> LatentDiffusion:
@@ -149,20 +154,24 @@ def fit(
 
     Raises FormatError where spec and weights do not fit one another.
     """
-    tensors = dict(checkpoint.tensors)
-    _check_table(spec, tensors.get("betas"), checkpoint.path)
-    spec = _scaled(spec, tensors, checkpoint.path)
+    tensors, path = dict(checkpoint.tensors), checkpoint.path
+    _check_table(spec, tensors.get("betas"), path)
+    spec = _scaled(spec, tensors, path)
     network, stage = lay_out(spec)
     tables = unet_names(network), stage_names(stage), names
     spec = replace(spec, ema=spec.ema if ema is None else ema)
-    if spec.ema:
-        tensors |= _averaged(to_theirs(network, tables[0], UNET), tensors, checkpoint.path)
     parts = list(zip((network, stage, told), tables, (UNET, STAGE, EMBEDDER), strict=True))
     expected = {name: value for part in parts for name, value in to_theirs(*part).items()}
     passengers = [name for name in tensors if name not in expected and _is_passenger(name)]
-    check_fit(expected, {name: tensors[name] for name in tensors if name not in passengers}, checkpoint.path)
+    held = {name: value for name, value in tensors.items() if name not in passengers}
+    unet = to_theirs(network, tables[0], UNET)
+    if not spec.ema or not unet.keys().isdisjoint(held):  # a file may hold the averaged ones alone
+        check_fit(expected, held, path)
+    if spec.ema:
+        held |= _averaged(unet, tensors, path)
+        check_fit(expected, held, path)
     for part, table, prefix in parts:
-        _fill(part, table, {name: tensors[f"{prefix}.{name}"] for name in _below(prefix, expected)})
+        _fill(part, table, {name: held[f"{prefix}.{name}"] for name in _below(prefix, expected)})
     return Fitted(spec, network, stage, (*checkpoint.passengers, *_by_prefix(passengers)))
 
 

@@ -18,7 +18,8 @@ from patchloom.errors import InputError
 from patchloom.geometry import Box
 from patchloom.importers.checkpoint import read_checkpoint
 from patchloom.importers.latent_diffusion import config_of, find_checkpoint, fit
-from patchloom.importers.ldm_config import ModelSpec, Row, conditioning_class, read_model
+from patchloom.importers.ldm_classes import Row
+from patchloom.importers.ldm_config import ModelSpec, conditioning_class, read_model
 from patchloom.importers.ldm_names import Table, under
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.ldm_unet import LatentUNet

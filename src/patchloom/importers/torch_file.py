@@ -27,6 +27,7 @@ from patchloom.errors import FormatError
 _SCRIPT = Path(__file__).with_name("pickle_reader.py")
 _LONGEST_PICKLE = 1 << 29  # bytes; that of the largest models is a few MiB
 _LOCAL_HEADER = 30
+_AGAIN = "download or copy it again"
 _DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -82,7 +83,9 @@ class TorchFile:
             return torch.empty(0, dtype=_DTYPES[note.dtype])
         held = np.memmap(self.path, np.uint8, "c", start, (size,))
         if zlib.crc32(held.data) != checksum:
-            raise FormatError(f"`{self.path}` is damaged: storage `{note.storage}` does not have its checksum")
+            raise FormatError(
+                f"`{self.path}` is damaged: storage `{note.storage}` does not have its checksum; {_AGAIN}"
+            )
         whole = size - size % _DTYPES[note.dtype].itemsize
         return torch.from_numpy(held)[:whole].view(_DTYPES[note.dtype])
 
@@ -111,7 +114,8 @@ def read_torch_file(path: Path, *, timeout_s: float = 120.0) -> TorchFile:
             places = _places(path, file, entries, f"{prefix}/data/")
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise FormatError(
-            f"`{path}` is no whole checkpoint ({error}); if it was downloaded, the download is incomplete or damaged"
+            f"`{path}`, of {path.stat().st_size:,} bytes, is no whole checkpoint: it ends early or is damaged "
+            f"({error}); {_AGAIN}"
         ) from None
     return TorchFile(path, _value(path, told), places)
 
@@ -119,7 +123,10 @@ def read_torch_file(path: Path, *, timeout_s: float = 120.0) -> TorchFile:
 def _prefix(path: Path, entries: Mapping[str, zipfile.ZipInfo]) -> str:
     found = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(found) != 1:
-        raise FormatError(f"`{path}` is a zip but no torch checkpoint: it holds {len(found)} `data.pkl`, not one")
+        raise FormatError(
+            f"`{path}` is a zip but no torch checkpoint: it holds {len(found)} `data.pkl`, not one; if "
+            "weights are packed in it, unpack it"
+        )
     entry = entries[found[0]]
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > _LONGEST_PICKLE:
         raise FormatError(f"`{path}`: its pickle of {entry.file_size} bytes is compressed or too long for a checkpoint")
@@ -161,7 +168,7 @@ def _places(
         header = file.read(_LOCAL_HEADER)
         start = entry.header_offset + _LOCAL_HEADER + sum(header[26:30:2]) + 256 * sum(header[27:30:2])
         if len(header) < _LOCAL_HEADER or start + entry.file_size > length:
-            raise FormatError(f"`{path}` is damaged: storage `{name}` reaches beyond the end of the file")
+            raise FormatError(f"`{path}` is damaged: storage `{name}` reaches beyond the end of the file; {_AGAIN}")
         found[name.removeprefix(prefix)] = (start, entry.file_size, entry.CRC)
     return found
 

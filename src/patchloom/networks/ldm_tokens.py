@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from patchloom.errors import InputError
 
+MOST = 1 << 20  # values of an embedding, or rows of a table: beyond anything ever trained, a mistake or a trap
+
 
 @dataclass(frozen=True, slots=True)
 class TokenCondition:
@@ -48,8 +50,9 @@ class EmbedderShape:
     normalise: bool = True  # each embedding to length 1 first
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.width, 1 if self.region is None else self.region) < 1:
-            raise InputError(f"embeddings and tokens have at least one value: {self}")
+        lengths = (self.patch, self.width, 1 if self.region is None else self.region)
+        if not all(0 < length <= MOST for length in lengths):
+            raise InputError(f"embeddings and tokens have from 1 to {MOST} values: {self}")
 
 
 class TokenEmbedder(nn.Module):

@@ -43,8 +43,11 @@ class LatentUNetShape:
             raise InputError(f"the sizes of a U-Net are from 1 to {_MOST}: {self}")
         if len(self.multipliers) > _MOST_LEVELS or sum(self.blocks) * self.depth > _MOST_BLOCKS:
             raise InputError(f"a U-Net has at most {_MOST_LEVELS} levels and {_MOST_BLOCKS} blocks: {self}")
-        if (self.heads is None) == (self.head_width is None):
-            raise InputError("say either how many heads a transformer has or how wide a head is, not both")
+        if (self.heads is None) == (self.head_width is None) or (self.heads or self.head_width or 0) < 1:
+            raise InputError(
+                "say either how many heads a transformer has or how wide a head is, 1 or more, not both: "
+                f"{self.heads}, {self.head_width}"
+            )
         for level, width in enumerate(self.widths):
             if width % GROUPS:
                 raise InputError(f"level {level} has {width} channels, which are not in {GROUPS} equal groups")

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.errors import InputError
-from patchloom.networks.ldm_tokens import TokenCondition
+from patchloom.networks.ldm_tokens import MOST, TokenCondition
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class ClassShape:
     width: int = 512
 
     def __post_init__(self) -> None:
-        if self.classes < 2 or self.width < 1:
-            raise InputError(f"a class embedding has two classes or more, one of which says nothing: {self}")
+        if not 2 <= self.classes <= MOST or not 0 < self.width <= MOST:
+            raise InputError(f"a class embedding has 2 to {MOST} classes, one of which says nothing: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class TextShape:
 
     def __post_init__(self) -> None:
         sizes = (self.vocabulary, self.width, self.depth, self.heads, self.hidden, self.length, self.parts)
-        if min(sizes) < 1 or self.width % self.heads:
-            raise InputError(f"the sizes of a text encoder are positive and fit its heads: {self}")
+        if not all(0 < size <= MOST for size in sizes) or self.width % self.heads:
+            raise InputError(f"the sizes of a text encoder are from 1 to {MOST} and fit its heads: {self}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.errors import InputError
-from patchloom.networks.ldm_tokens import EmbedderShape, TokenCondition, TokenEmbedder
+from patchloom.networks.ldm_tokens import MOST, EmbedderShape, TokenCondition, TokenEmbedder
 
+_MOST_DEPTH = 256  # beyond anything ever trained: a mistake, or a trap
 _EPS = 1e-6  # of the transformer's norms; the last one, outside it, has torch's own
 
 
@@ -31,8 +32,11 @@ class ZoomShape(EmbedderShape):
     side: int = 8  # cells along a side of the largest grid
 
     def __post_init__(self) -> None:
-        if min(self.patch, self.width, self.depth, self.heads, self.hidden, self.side, self.magnifications) < 1:
-            raise InputError(f"the sizes of a network that summarises grids are positive: {self}")
+        sizes = (self.patch, self.width, self.heads, self.hidden, self.side**2, self.magnifications)
+        if not all(0 < size <= MOST for size in sizes) or self.side < 1:
+            raise InputError(f"the sizes of a network that summarises grids are from 1 to {MOST}: {self}")
+        if not 0 < self.depth <= _MOST_DEPTH:
+            raise InputError(f"a network that summarises grids has 1 to {_MOST_DEPTH} blocks: {self}")
         if self.width % self.heads or self.region is not None or not 0 <= self.magnification < self.magnifications:
             raise InputError(f"the sizes of a network that summarises grids do not fit one another: {self}")
 
