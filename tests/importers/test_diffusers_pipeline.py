@@ -14,7 +14,6 @@ import torch
 from click.testing import CliRunner
 from tests.importers.recorded import off, shaken
 from tests.importers.test_diffusers_transformers import DIT, TINY, drawn, made, save_pixcell
-from torch import Tensor
 
 from patchloom.autoencoders.tiny import TinyAutoencoder, TinyShape
 from patchloom.cli.import_ import import_
@@ -29,7 +28,7 @@ from patchloom.importers.diffusers_pipeline import (
     export_pipeline,
     find_folder,
     import_diffusers,
-    read_parametrisation,
+    is_pipeline,
 )
 from patchloom.loom.cell_tokens import CellTokenScene
 from patchloom.loom.decode import decode_field
@@ -296,6 +295,7 @@ def edit(name: str, change: Callable[[dict[str, Any]], Any]) -> Change:
 
 
 INDEX, LEVELS = "model_index.json", "scheduler/scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -310,6 +310,9 @@ INDEX, LEVELS = "model_index.json", "scheduler/scheduler_config.json"
         (edit(LEVELS, lambda v: v.update(num_train_timesteps=10**12)), FormatError, "timesteps"),
         (edit(LEVELS, lambda v: v.update(beta_end="high")), FormatError, "scheduler_config.json"),
         (lambda f: (f / LEVELS).unlink(), MissingError, "which noise levels"),
+        (lambda f: (f / INDEX).unlink(), MissingError, "which parts a pipeline of diffusers has; name the folder"),
+        (lambda f: (f / "transformer" / WEIGHTS).write_bytes(b""), FormatError, "is empty; download it again"),
+        (lambda f: (f / "transformer" / WEIGHTS).unlink(), MissingError, "no weights: .*; fetch it whole"),
         (lambda f: (f / INDEX).write_text("[1]"), FormatError, "not a JSON mapping"),
         (lambda f: (f / INDEX).write_text("{" * 100), FormatError, "is not JSON"),
         (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), MissingError, "--autoencoder"),
@@ -321,6 +324,13 @@ def test_folders_that_are_refused(change: Change, kind: type[Exception], message
     change(pixcell(tmp_path))
     with pytest.raises(kind, match=message):
         import_diffusers(tmp_path)
+
+
+def test_one_part_of_a_pipeline_is_said_to_be_one(tmp_path: Path) -> None:
+    part = pixcell(tmp_path) / "transformer"
+    assert is_pipeline(part)
+    with pytest.raises(MissingError, match="name the folder that holds it"):
+        import_diffusers(part)
 
 
 def cut(path: Path) -> None:
@@ -365,12 +375,3 @@ def test_options_of_the_other_layout_are_refused(tmp_path: Path) -> None:
     refused = CliRunner().invoke(import_, said)
     assert isinstance(refused.exception, InputError)
     assert "--weights" in str(refused.exception)
-
-
-def test_levels_are_the_scheduler_s(tmp_path: Path) -> None:
-    scheduler = diffusers.DDPMScheduler(**BETAS, prediction_type="v_prediction")
-    scheduler.save_pretrained(tmp_path / "scheduler")
-    told = read_parametrisation(tmp_path)
-    assert told.kind == "v"
-    kept: Tensor = scheduler.alphas_cumprod
-    np.testing.assert_allclose(1 / (1 + told.label.table**2), kept.numpy(), rtol=2e-5)

@@ -121,6 +121,9 @@ def import_(
     a folder is fetched unless HF_HUB_OFFLINE is set. Nothing that it holds is executed, and its weights must fit its
     config exactly.
     """
+    from patchloom.pipelines.place import check_place
+
+    check_place(output)  # before what takes long
     from patchloom.importers.diffusers_pipeline import find_folder, is_pipeline
     from patchloom.pipelines.imported import Facts
 

@@ -84,7 +84,8 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         if (folder / name).is_file():
             return folder / name, read_checkpoint(folder / name).tensors
     raise MissingError(
-        f"`{folder}` holds a config but no weights: neither {WEIGHTS} nor {_PICKLED}, whole or in shards"
+        f"`{folder}` holds a config but no weights: neither {WEIGHTS} nor {_PICKLED}, whole or in shards; "
+        "fetch it whole"
     )
 
 

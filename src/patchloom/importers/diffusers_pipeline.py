@@ -10,34 +10,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.autoencoders.tiny import TinyAutoencoder
-from patchloom.diffusion.levels import Spacing
-from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
+from patchloom.diffusion.parametrisation import Parametrisation
 from patchloom.encoders.hub import snapshot
 from patchloom.encoders.known import KNOWN
 from patchloom.errors import FormatError, InputError, MismatchError, MissingError
 from patchloom.importers.diffusers_files import CONFIG, WEIGHTS, read_mapping, write_mapping
 from patchloom.importers.diffusers_folder import export_stage, export_unet, read_autoencoder, read_unet
+from patchloom.importers.diffusers_scheduler import SCHEDULER, read_parametrisation, scheduler_config
 from patchloom.importers.diffusers_transformers import export_transformer, read_transformer
 from patchloom.importers.lora import Lora
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 from patchloom.networks.transformer_files import TransformerDenoiser
 
-INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+INDEX = "model_index.json"
 HUB = "hub:"
 PIXCELL, _UNI = "PixCellPipeline", "uni2-h"
 _STAGES = ("vae", "vqvae")
+_NO_INDEX = (
+    "it says which parts a pipeline of diffusers has; name the folder that holds it, or fetch that whole (one part "
+    "alone is read from Python, by `read_unet`, `read_transformer` or `read_autoencoder`)"
+)
 _PARTS = ("unet", "transformer", "scheduler", *_STAGES)
 _PASSENGERS = ("safety_checker", "feature_extractor", "requires_safety_checker")
 _FILES = (CONFIG, WEIGHTS, WEIGHTS.replace(".", "-*.", 1), "*.index.json")
-_KINDS: Mapping[str, Literal["eps", "v", "x0"]] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-_SPACINGS: Mapping[str, Spacing] = {"scaled_linear": "root", "linear": "linear", "squaredcos_cap_v2": "cosine"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +79,10 @@ def find_folder(place: str | Path, *, autoencoder: bool = False) -> Path:
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether a folder is one of diffusers, be it whole or not."""
-    return any((folder / name).is_file() for name in (INDEX, f"unet/{CONFIG}", f"transformer/{CONFIG}"))
+    """Whether a folder is one of diffusers, be it whole, in part or one of its parts."""
+    if any((folder / name).is_file() for name in (INDEX, f"unet/{CONFIG}", f"transformer/{CONFIG}")):
+        return True
+    return (folder / CONFIG).is_file() and "_class_name" in read_mapping(folder / CONFIG, "")
 
 
 def import_diffusers(folder: Path, autoencoder: Path | None = None, lora: Lora | None = None) -> DiffusersModel:
@@ -87,7 +91,7 @@ def import_diffusers(folder: Path, autoencoder: Path | None = None, lora: Lora |
     Tokens are embeddings, one a window, or for PixCell one a cell; of a class-conditional DiT they are weights of its
     classes. Raises MissingError, FormatError for what is not computed here, MismatchError for another autoencoder.
     """
-    index = read_mapping(folder / INDEX, "a pipeline of diffusers has one")
+    index = read_mapping(folder / INDEX, _NO_INDEX)
     held = {name: value for name, value in index.items() if not name.startswith("_") and _is_there(value)}
     _check_parts(held, folder)
     parts, side = _denoiser(folder, held, read_parametrisation(folder), lora)
@@ -120,50 +124,6 @@ def export_pipeline(model: DiffusersModel, folder: Path) -> None:
     classes = {part: _class_of(folder / part) for part in (network, place)}
     listed = {part: ["diffusers", name] for part, name in {**classes, "scheduler": "DDIMScheduler"}.items()}
     write_mapping(folder / INDEX, {"_class_name": model.name, **listed})
-
-
-def read_parametrisation(folder: Path) -> Parametrisation:
-    """What a scheduler says about the training: its table of betas, and what was predicted.
-
-    How it walks down the levels is a matter of samplers and is not read. Raises MissingError, or FormatError for
-    another kind of noise.
-    """
-    path = folder / SCHEDULER
-    told = read_mapping(path, "it says which noise levels the network was trained at")
-    kind, spacing = told.get("prediction_type", "epsilon"), told.get("beta_schedule", "linear")
-    faults = [key for key in ("trained_betas", "rescale_betas_zero_snr", "use_flow_sigmas") if told.get(key)]
-    if faults or kind not in _KINDS or spacing not in _SPACINGS or "FlowMatch" in str(told.get("_class_name")):
-        said = {key: told.get(key) for key in ("_class_name", "prediction_type", "beta_schedule", *faults)}
-        raise FormatError(
-            f"`{path}`: noise as in {said!r:.300} is not computed here; known are betas {', '.join(_SPACINGS)} and "
-            f"predictions {', '.join(_KINDS)}"
-        )
-    first, last = told.get("beta_start", 0.0001), told.get("beta_end", 0.02)
-    try:
-        label = NoiseLabel("ddpm", int(told.get("num_train_timesteps", 1000)), first, last, spacing=_SPACINGS[spacing])
-        if not 2 <= label.steps <= 1 << 20:
-            raise InputError(f"{label.steps} timesteps")
-        _ = label.table  # a table that can be made
-    except (InputError, TypeError, ValueError) as error:
-        raise FormatError(f"`{path}`: {error}") from None
-    return Parametrisation(_KINDS[kind], label=label)
-
-
-def scheduler_config(parametrisation: Parametrisation) -> dict[str, Any]:
-    """What diffusers calls a parametrisation. Raises InputError for one that is not of a beta table."""
-    label = parametrisation.label
-    kinds = {own: theirs for theirs, own in _KINDS.items()}
-    if parametrisation.kind not in kinds or label.kind != "ddpm" or label.offset:
-        raise InputError(f"a beta table says nothing of {parametrisation}")
-    return {
-        "_class_name": "DDIMScheduler",
-        "num_train_timesteps": label.steps,
-        "beta_start": label.beta_first,
-        "beta_end": label.beta_last,
-        "beta_schedule": {own: theirs for theirs, own in _SPACINGS.items()}[label.spacing],
-        "prediction_type": kinds[parametrisation.kind],
-        "clip_sample": False,
-    }
 
 
 def _is_there(value: Any) -> bool:
@@ -219,10 +179,11 @@ def _stage(folder: Path, held: Mapping[str, Any], given: Path | None) -> FirstSt
     if given is None:
         try:
             return read_autoencoder(own)
-        except MissingError as error:
+        except MissingError:
             raise MissingError(
-                f"{error}; name the autoencoder that it was trained with by --autoencoder (PixCell's is that of "
-                "hub:stabilityai/stable-diffusion-3.5-large, to be asked for on its page)"
+                f"`{folder}` holds no whole autoencoder (`{own.name}`); name the one that it was trained with by "
+                "--autoencoder (PixCell's is that of hub:stabilityai/stable-diffusion-3.5-large, to be asked for on "
+                "its page)"
             ) from None
     inside = next((given / name for name in _STAGES if (given / name / CONFIG).is_file()), given)
     stage = read_autoencoder(inside)

@@ -21,6 +21,7 @@ from patchloom.networks.path_told import ClassTold, TextTold
 from patchloom.networks.transformer_files import TransformerDenoiser, save_transformer
 from patchloom.pipelines.assemble import card_of
 from patchloom.pipelines.pipeline import checked_record, write_record
+from patchloom.pipelines.place import check_place
 from patchloom.pipelines.record import (
     AUTOENCODER,
     DENOISER,
@@ -63,12 +64,13 @@ def save_imported(
     """Write the folder; `pipeline.json` comes last and makes it a pipeline.
 
     `told` is what reads the text, or knows the classes, of a model that is told no pictures' embeddings; it is kept in
-    the folder with the files of its `tokenizer`. Raises InputError for a bad pixel size, or an encoder whose embeddings
-    are of another length.
+    the folder with the files of its `tokenizer`. Raises InputError for a bad pixel size, an encoder whose embeddings
+    are of another length, or a folder that holds other things than a pipeline.
     """
     record = described(parts, stage, patch_px, source, facts)
     if told is not None:
         record = replace(record, encoder=save_reader(told, patch_px, tokenizer, folder, source.licence))
+    check_place(folder)
     (folder / RECORD).unlink(missing_ok=True)
     _save_stage(stage, folder / AUTOENCODER, dtype)
     _save_denoiser(parts, folder / DENOISER, dtype)

@@ -11,6 +11,7 @@ FORMAT = 1
 RECORD = "pipeline.json"
 AUTOENCODER, DENOISER = "autoencoder", "denoiser"  # folders inside the pipeline's
 ENCODER = "encoder"  # one more, where `patchloom train` wrote the encoder, which no name finds
+TOLD = "told"  # one more, with what reads the text, or knows the classes, of a model that is told in words
 NOT_STATED = "not stated"  # for the name or digest of an encoder that a foreign checkpoint does not say
 
 

@@ -22,9 +22,8 @@ from patchloom.networks.ldm_unet import LatentUNet
 from patchloom.networks.path_told import ClassTold, TextTold
 from patchloom.networks.told_files import WEIGHTS, load_told, save_told, words_of
 from patchloom.pipelines.pipeline import read_record
-from patchloom.pipelines.record import NOT_STATED, PipelineRecord
+from patchloom.pipelines.record import NOT_STATED, TOLD, PipelineRecord
 
-TOLD = "told"  # folder inside the pipeline's
 TEXT, CLASS = "text", "class"  # the encoder's name of a pipeline that is told
 
 
