@@ -5,10 +5,10 @@
     python benchmarks/foreign_full_size.py official --out FOLDER     the official settings, on a smaller canvas
     python benchmarks/foreign_full_size.py token                     one token against two that say the same
 
-The weights say nothing, so the picture shows nothing; what it costs is what a released model costs. `generate` keeps
-its tiles in FOLDER and goes on where it was stopped, and so it says what all its turns took together; `--seconds` ends
-a turn, and `official`, after so much processor time, and so does Ctrl-C. Processor seconds are of all threads, and hold
-on a machine that does other things as well; FOLDER takes 3.5 GB.
+The weights say nothing, so the picture shows nothing; what it costs is what a released model costs. `generate` and
+`official` keep their tiles in FOLDER, go on where they were stopped, and say what all their turns took together;
+`--seconds` of processor time, or Ctrl-C, end a turn. Processor seconds are of all threads, and hold on a machine that
+does other things as well; FOLDER takes 3.5 GB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from patchloom.autoencoders.ldm_first_stage import FirstStage, FirstStageShape
 from patchloom.diffusion.parametrisation import NoiseLabel, Parametrisation
 from patchloom.fields.directory import DirectoryStore
 from patchloom.fields.field import ArrayField
-from patchloom.fields.stores import MemoryStore
 from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpoint, of_parts
 from patchloom.importers.ldm_export import export_checkpoint
 from patchloom.importers.official import How, default_run, official_run
@@ -100,15 +99,12 @@ def _imported(folder: Path, dtype: torch.dtype) -> LatentDiffusion:
     return model
 
 
-def _measured(
-    run: Run[TokenCondition], limit: float | None, store: Path | None
-) -> tuple[dict[str, Any], NDArray[Any] | None]:
+def _measured(run: Run[TokenCondition], limit: float | None, store: Path) -> tuple[dict[str, Any], NDArray[Any] | None]:
     """Figures of a run, as far as it got, and its latents where it came to the end."""
     timed = Timed(run.denoiser, most_cpu_seconds=float("inf") if limit is None else limit)
     latents: NDArray[Any] | None = None
     started = time.monotonic()
-    keeping = nullcontext(MemoryStore()) if store is None else DirectoryStore(store, {})
-    with Peak() as peak, suppress(Enough, KeyboardInterrupt), keeping as kept:
+    with Peak() as peak, suppress(Enough, KeyboardInterrupt), DirectoryStore(store, {}) as kept:
         latents = weave_canvas(replace(run, denoiser=timed), kept).read(run.latents.box)
     whole, made = figures(run, 4).network_evaluations, timed.windows * run.evaluations(1.0)
     cpu = float(timed.seconds[1])
@@ -154,11 +150,13 @@ def official(folder: Path, side: int, dtype: torch.dtype, how: How, limit: float
     model = _imported(folder, dtype)
     run = official_run(model, _scene(model, side), (side // 4, side // 4), how)
     whole = official_run(model, _scene(model, 1024), (256, 256), replace(how, steps=None))
-    found, _ = _measured(run, limit, None)
+    kept = folder / f"official-{side}-{len(run.stages)}"
+    found, _ = _measured(run, limit, kept)
+    found |= _of_all_turns(kept.with_suffix(".turns.jsonl"), found)
     at_full = figures(whole, 4).network_evaluations
     return found | {
         "evaluations_at_1024": at_full,
-        "hours_at_1024": round(at_full * found["processor_s_each"] / 3600, 2),
+        "hours_at_1024": round(at_full * found["processor_s_in_all"] / found["evaluations_made_in_all"] / 3600, 2),
     }
 
 

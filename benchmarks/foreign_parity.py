@@ -1,10 +1,14 @@
 """Parity with recorded large images of the official code that takes too long for the tests.
 
-    python benchmarks/foreign_parity.py stride32 --fixtures ../shared/fixtures/ldm
-    python benchmarks/foreign_parity.py bf16 --fixtures ../shared/fixtures/ldm
+    python benchmarks/foreign_parity.py whole --fixtures ../shared/fixtures/ldm      a canvas of 128 x 192 px
+    python benchmarks/foreign_parity.py size --fixtures ../shared/fixtures/ldm       1024 x 1024 px
+    python benchmarks/foreign_parity.py stride32 --fixtures ../shared/fixtures/ldm   the same, at another stride
+    python benchmarks/foreign_parity.py bf16 --fixtures ../shared/fixtures/ldm       in bfloat16
 
-`stride32`: 1024 x 1024 px, all 50 steps at a stride of half a window, and what is decoded of it. `bf16`: a smaller
-canvas, all 50 steps at stride 8 with the network in bfloat16. Errors are in deviations of the recorded values.
+`whole`: all 50 steps of both models at strides 4 and 8, and with averaged weights. `size`: two steps at the official
+stride of 16, all 50 at stride 64, and random latents decoded. `stride32`: all 50 steps at a stride of half a window,
+and what is decoded of it. `bf16`: as `whole`, at stride 8, with the network in bfloat16. Errors are in deviations of
+the recorded values.
 """
 
 from __future__ import annotations
@@ -57,17 +61,22 @@ class Drawn:
         return self._values[:, box.y : box.stop_y, box.x : box.stop_x]
 
 
-def large_image(own: LatentDiffusion, grid: NDArray[Any], window: int, stride: int, seed: int) -> NDArray[np.float32]:
-    """The official loop's latents over a grid of embeddings (rows, cols, dim), from recorded draws."""
+def large_image(
+    own: LatentDiffusion, grid: NDArray[Any], window: int, stride: int, seed: int, steps: int = STEPS
+) -> NDArray[np.float32]:
+    """The official loop's latents over a grid of embeddings (rows, cols, dim), from recorded draws.
+
+    After fewer steps than all they are given as the loop has them: x / sqrt(1 + sigma²).
+    """
     canvas = grid.shape[0] * window, grid.shape[1] * window
     drawn = draws(seed, (3, *canvas))
     top = np.float32(float32_table(own.spec.parametrisation.label)[-1])
     scene = SlerpScene.lattice(grid, window, own.embedder)
     how = How(window=window, core=stride, batch=7)
-    run = replace(
-        official_run(own, scene, canvas, how, ArrayField(drawn[0] + top * drawn[1])), noise=partial(Drawn, drawn)
-    )
-    return np.asarray(weave_canvas(run).read(Box(0, 0, *canvas)), np.float32)
+    whole = official_run(own, scene, canvas, how, ArrayField(drawn[0] + top * drawn[1]))
+    sigma = 0.0 if steps == STEPS else whole.stages[steps].sigma
+    part = replace(whole, stages=whole.stages[:steps], noise=partial(Drawn, drawn))
+    return np.asarray(weave_canvas(part).read(Box(0, 0, *canvas)) / np.sqrt(1 + sigma**2), np.float32)
 
 
 def errors(found: NDArray[Any], wanted: NDArray[Any]) -> dict[str, float]:
@@ -81,6 +90,39 @@ def pooled(planes: NDArray[Any], side: int) -> NDArray[Any]:
     channels, height, width = planes.shape
     means: NDArray[Any] = planes.reshape(channels, height // side, side, width // side, side).mean((2, 4))
     return means
+
+
+def whole(fixtures: Path) -> dict[str, Any]:
+    """Both models on the smaller canvas, to the end."""
+    found: dict[str, Any] = {}
+    runs = (("final", 4, False), ("final_stride8", 8, False), ("final_ema", 4, True))
+    for name in ("tiny_patch", "tiny_ssl"):
+        file = recorded(fixtures / name, "panorama")
+        for wanted, stride, ema in runs:
+            if wanted in file:
+                own = import_checkpoint(fixtures / name, ema=ema)
+                found[f"{name} {wanted}"] = errors(large_image(own, file["grid"], 16, stride, 1234), file[wanted][0])
+    return found
+
+
+def size(fixtures: Path) -> dict[str, Any]:
+    """The official size: the first steps at its stride, all of them at a wider one, and decoding."""
+    own = import_checkpoint(fixtures / "tiny_patch", ema=False)
+    file = recorded(fixtures / "tiny_patch", "panorama_official_size")
+    grid = file["grid4x4"].reshape(4, 4, -1)
+    early, last = large_image(own, grid, 64, 16, 4321, steps=2), large_image(own, grid, 64, 64, 4321)
+    drawn = np.random.RandomState(99).standard_normal((1, 3, 256, 256)).astype(np.float32)[0]  # the recorded draw
+    pixels, part = BlendedDecode(ArrayField(drawn), own.autoencoder, window=64, stride=16), Box(448, 448, 64, 64)
+    levels = np.abs(pixels.read(part).astype(int) - file["decode_rs99_uint8_crop"][0].transpose(2, 0, 1))
+    return {
+        "x_after_2_crop": errors(early[:, 96:160, 96:160], file["x_after_2_crop"][0]),
+        "x_after_2_corner": errors(early[:, :24, :24], file["x_after_2_corner"][0]),
+        "x_after_2_pool8": errors(pooled(early, 8), file["x_after_2_pool8"][0]),
+        "final_stride64_crop": errors(last[:, 96:160, 96:160], file["final_stride64_crop"][0]),
+        "final_stride64_pool8": errors(pooled(last, 8), file["final_stride64_pool8"][0]),
+        "decode_rs99_float_crop": errors(np.asarray(pixels.blended(part)), file["decode_rs99_float_crop"][0]),
+        "decode_rs99_uint8_crop": {"largest_level": int(levels.max()), "share": float(f"{(levels > 0).mean():.2g}")},
+    }
 
 
 def stride32(fixtures: Path) -> dict[str, Any]:
@@ -113,15 +155,17 @@ def bf16(fixtures: Path) -> dict[str, Any]:
     return found
 
 
+KINDS = {"whole": whole, "size": size, "stride32": stride32, "bf16": bf16}
+
+
 def main() -> None:
     """Compare one thing, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["stride32", "bf16"])
+    parser.add_argument("what", choices=list(KINDS))
     parser.add_argument("--fixtures", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    found = stride32(asked.fixtures) if asked.what == "stride32" else bf16(asked.fixtures)
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(KINDS[asked.what](asked.fixtures)) + "\n")
 
 
 if __name__ == "__main__":

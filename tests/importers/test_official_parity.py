@@ -21,8 +21,8 @@ from patchloom.diffusion.samplers import ddim, plms, run
 from patchloom.diffusion.stage import Stage
 from patchloom.fields.field import ArrayField
 from patchloom.geometry import Box, Frame
-from patchloom.importers.latent_diffusion import LatentDiffusion, import_checkpoint
-from patchloom.importers.ldm_names import stage_names, to_ours, unet_names
+from patchloom.importers.latent_diffusion import EMBEDDER, UNET, LatentDiffusion, import_checkpoint
+from patchloom.importers.ldm_names import embedder_names, stage_names, to_ours, to_theirs, unet_names
 from patchloom.importers.official import How, official_run
 from patchloom.loom.blended import BlendedDecode, bell
 from patchloom.loom.orders import weave_canvas, weave_parts
@@ -188,6 +188,37 @@ def test_fifty_steps_and_their_pixels() -> None:
     assert int((pixels.int() - file["decoded_plms_S50_s2_uint8"].int()).abs().max()) <= 1
 
 
+@models
+def test_a_step_of_training(name: str) -> None:
+    """The loss, and its gradients through the imported network and what makes its tokens."""
+    own, file = import_checkpoint(folder(name), ema=False), arrays(name, "training")
+    for part in (own.network, own.embedder):
+        part.requires_grad_(True)
+    label = own.spec.parametrisation.label
+    sigma = torch.from_numpy(label.table[file["t"].numpy()]).float()
+    x = file["x_start"] + sigma[:, None, None, None] * file["noise"]
+    assert off(x / (1 + sigma**2).sqrt()[:, None, None, None], file["x_noisy"]) < PIECE
+    region = (file["emb_region"],) if name == "tiny_ssl" else ()
+    answer = own.denoiser.answer(x, sigma, told(own.embedder(file["emb_patch"], *region)))
+    wanted = own.spec.parametrisation.target(file["x_start"], file["noise"], sigma)
+    loss = (answer - wanted).square().mean((1, 2, 3)).mean()
+    assert abs(float(loss.detach()) / float(file["loss"]) - 1) < PIECE
+    loss.backward()  # type: ignore[no-untyped-call]
+    parts = (own.network, unet_names(own.network), UNET), (own.embedder, embedder_names(own.embedder), EMBEDDER)
+    grown = {
+        theirs: weight.grad
+        for network, table, prefix in parts
+        for theirs, weight in zip(to_theirs(network, table, prefix), network.parameters(), strict=True)
+    }
+    recorded = {key.removeprefix("grad:"): value for key, value in file.items() if key.startswith("grad:")}
+    assert len(recorded) >= 5
+    for key, value in recorded.items():
+        found = grown[key]
+        assert found is not None
+        scale = max(float(value.std()), 1e-5)  # groups of one channel undo a bias before them: its gradient is rounding
+        assert float((found - value).abs().max()) / scale < PIECE, key
+
+
 class RecordedNoise:
     """The draws of the recorded large images, in place of ours by place: two for the start, then one a step."""
 
@@ -219,7 +250,7 @@ def large_image(name: str, stride: int, steps: int, monkeypatch: pytest.MonkeyPa
 
 @models
 def test_the_first_steps_of_the_recorded_large_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """45 windows a step; the whole of it, and with averaged weights, is measured in docs/foreign.md."""
+    """45 windows a step; the whole of it, and with averaged weights, by `benchmarks/foreign_parity.py whole`."""
     file = arrays(name, "panorama")
     found, sigma = large_image(name, 4, 2, monkeypatch)
     wanted = file["x_after_steps"][file["x_after_index"].tolist().index(1)]
