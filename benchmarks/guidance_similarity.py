@@ -146,7 +146,7 @@ class Table:
         """Decoded anew from the latents, as `patchloom generate` decodes."""
         latents = [ArrayField(kept(place(self.folder, canvas, arm)).latents) for canvas in self.canvases]
         size = self.pipeline.pixel_size
-        fields = [decode_field(one, self.pipeline.autoencoder, pixel_size=size, hold=True) for one in latents]
+        fields = [decode_field(one, self.pipeline.autoencoder, pixel_size=size, mirror=True) for one in latents]
         return [np.asarray(field.read(field.frame.box)) for field in fields]
 
     def row(self, arm: Arm, views: list[View]) -> str:

@@ -125,34 +125,42 @@ def test_a_tile_that_fades_is_decoded_once_by_a_reader_that_goes_down() -> None:
 
 
 @pytest.mark.parametrize("tile", [8, 64])
-def test_held_edges_go_on_beyond_the_canvas(tile: int) -> None:
-    laid = np.pad(LATENTS.array, ((0, 0), (3, 3), (3, 3)), mode="edge")
+def test_mirrored_latents_go_on_beyond_the_canvas(tile: int) -> None:
+    laid = np.pad(LATENTS.array, ((0, 0), (3, 3), (3, 3)), mode="symmetric")
     with torch.no_grad():
         whole = Convolutions().decode(torch.from_numpy(laid)[None])[0].numpy()[:, 6:-6, 6:-6]
-    held = decode_field(LATENTS, Convolutions(), tile=tile, hold=True)
-    assert np.abs(held.read(held.frame.box).astype(int) - whole).max() <= 1
+    mirrored = decode_field(LATENTS, Convolutions(), tile=tile, mirror=True)
+    assert np.abs(mirrored.read(mirrored.frame.box).astype(int) - whole).max() <= 1
     cut = decode_field(LATENTS, Convolutions(), tile=tile)
     assert np.abs(cut.read(cut.frame.box).astype(int) - whole).max() > 3, "without, the edge is another one"
 
 
+def test_a_canvas_smaller_than_the_decoder_reaches_is_mirrored_again_and_again() -> None:
+    small = ArrayField(LATENTS.array[:, :2, :])
+    canvas = decode_field(small, Convolutions(), mirror=True)
+    with torch.no_grad():
+        alone = decode_windows(torch.from_numpy(small.array)[None], Convolutions())[0].numpy()
+    assert np.abs(canvas.read(canvas.frame.box).astype(int) - alone).max() <= 1
+
+
 def test_a_window_by_itself_is_decoded_as_a_canvas_of_that_size() -> None:
-    canvas = decode_field(LATENTS, Convolutions(), hold=True)
+    canvas = decode_field(LATENTS, Convolutions(), mirror=True)
     with torch.no_grad():
         one, other = decode_windows(torch.from_numpy(LATENTS.array)[None].repeat(2, 1, 1, 1), Convolutions())
     assert torch.equal(one, other)
     assert np.abs(canvas.read(canvas.frame.box).astype(int) - one.numpy()).max() <= 1
 
 
-def test_a_flat_canvas_has_no_frame_where_edges_are_held() -> None:
+def test_a_flat_canvas_has_no_frame_where_latents_go_on() -> None:
     flat = ArrayField(np.broadcast_to(np.array([1, -2, 0.5, 3], np.float32)[:, None, None], (4, 20, 30)))
-    pixels = decode_field(flat, Convolutions(), tile=8, hold=True)
+    pixels = decode_field(flat, Convolutions(), tile=8, mirror=True)
     made = pixels.read(pixels.frame.box)
     assert (np.ptp(made[:, ::2, ::2], axis=(1, 2)) <= 1).all()
 
 
-@pytest.mark.parametrize("hold", [False, True])
-def test_the_latents_under_pixels_stay_inside_a_canvas_with_edges(hold: bool) -> None:
-    lattice = tiles((45, 37), 3, 8, hold=hold)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_latents_under_pixels_stay_inside_a_canvas_with_edges(mirror: bool) -> None:
+    lattice = tiles((45, 37), 3, 8, mirror=mirror)
     under = latents_under(lattice, Box(0, 60, 20, 14), 2)
     assert Box(0, 0, 45, 37).contains(under)
     assert under.contains(Box(0, 27, 13, 10))
@@ -165,15 +173,15 @@ def parts(draw: st.DrawFn) -> Box:
     return Box(y, x, draw(st.integers(1, 90 - y)), draw(st.integers(1, 74 - x)))
 
 
-@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("mirror", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(pixels=parts())
-def test_a_part_needs_latents_within_reach_alone(hold: bool, pixels: Box) -> None:
-    whole = decode_field(LATENTS, Convolutions(), tile=8, hold=hold)
+def test_a_part_needs_latents_within_reach_alone(mirror: bool, pixels: Box) -> None:
+    whole = decode_field(LATENTS, Convolutions(), tile=8, mirror=mirror)
     near = latents_under(whole.lattice, pixels, 2, reach=3)
     assert Box(0, 0, 45, 37).contains(near)
     assert latents_under(whole.lattice, pixels, 2).contains(near)
-    part = decode_field(Near(LATENTS, near), Convolutions(), tile=8, hold=hold)
+    part = decode_field(Near(LATENTS, near), Convolutions(), tile=8, mirror=mirror)
     assert np.array_equal(part.read(pixels), whole.read(pixels))
 
 
@@ -226,4 +234,4 @@ def test_our_own_decoder_is_local_on_a_cpu(dtype: torch.dtype) -> None:
     decoder = ConvolutionalAutoencoder(ConvolutionalShape(4, (16, 24), (1, 1), (1, 1)))
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    assert is_local(decoder.to(dtype), tiles((200, 200), decoder.receptive_field, 32, hold=True), torch.device("cpu"))
+    assert is_local(decoder.to(dtype), tiles((200, 200), decoder.receptive_field, 32, mirror=True), torch.device("cpu"))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import ceil
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from patchloom.diffusion.condition import GridCondition
 from patchloom.diffusion.guidance import gradient
+from patchloom.diffusion.mirrored import mirrored
 from patchloom.geometry import Box
 
 _TILE = 64  # latents on a side that cells which are decoded together cover, or one cell where that is larger
@@ -115,8 +115,8 @@ def _around(parts: Sequence[Box], halo: int) -> Box:
 
 
 def _cut(D: Tensor, tile: Box) -> Tensor:
-    """A tile of a window; beyond its edges the outermost latents are repeated, as where a canvas is decoded."""
+    """A tile of a window; beyond its edges latents go on mirrored, as where a canvas is decoded."""
     whole = Box(0, 0, D.shape[2], D.shape[3])
     part = tile.meet(whole)
-    beyond = (part.x - tile.x, tile.stop_x - part.stop_x, part.y - tile.y, tile.stop_y - part.stop_y)
-    return F.pad(D[:, :, *part.inside(whole)], beyond, mode="replicate")
+    rows = mirrored(D[:, :, *part.inside(whole)], 2, part.y - tile.y, tile.stop_y - part.stop_y)
+    return mirrored(rows, 3, part.x - tile.x, tile.stop_x - part.stop_x)

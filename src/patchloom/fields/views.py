@@ -75,8 +75,11 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Another field that goes on beyond its edges with what lies there: the outermost values, again and again."""
+class Mirrored:
+    """Another field that goes on beyond its edges with what lies inside of them, mirrored, the outermost value first.
+
+    Of a box that reaches farther over an edge than it reaches inside, what is mirrored begins anew: ask for no more.
+    """
 
     source: Field
 
@@ -86,13 +89,13 @@ class Held:
         return self.source.frame
 
     def read(self, box: Box) -> NDArray[Any]:
-        """The part of the box inside the frame, repeated outwards. Raises GeometryError where there is none."""
+        """The part of the box inside the frame, mirrored outwards. Raises GeometryError where there is none."""
         part = box.meet(self.frame.box)
         if not part.area:
-            raise GeometryError(f"{box} does not touch {self.frame.box}: there is no edge to repeat")
+            raise GeometryError(f"{box} does not touch {self.frame.box}: there is no edge to mirror at")
         inner = self.source.read(part)
         down, across = (part.y - box.y, box.stop_y - part.stop_y), (part.x - box.x, box.stop_x - part.stop_x)
-        return np.pad(inner, ((0, 0), down, across), mode="edge") if part != box else inner
+        return np.pad(inner, ((0, 0), down, across), mode="symmetric") if part != box else inner
 
 
 @dataclass(frozen=True, slots=True)

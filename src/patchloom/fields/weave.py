@@ -19,7 +19,7 @@ from patchloom.errors import GeometryError
 from patchloom.fields.cores import Cores, shares
 from patchloom.fields.field import Field
 from patchloom.fields.stores import Store
-from patchloom.fields.views import Channels, Held, around
+from patchloom.fields.views import Channels, Mirrored, around
 from patchloom.geometry import Box, Frame, Lattice, Window
 
 
@@ -236,7 +236,7 @@ class Weave:
 
 
 def _unwrapped(field: Field) -> Field:
-    while isinstance(field, Channels | Held):
+    while isinstance(field, Channels | Mirrored):
         field = field.source
     return field
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from patchloom.autoencoders.autoencoder import Autoencoder
+from patchloom.diffusion.mirrored import mirrored
 from patchloom.fields.cores import Cores
 from patchloom.fields.field import Field
 from patchloom.fields.stores import MemoryStore, Store
-from patchloom.fields.views import Held
+from patchloom.fields.views import Mirrored
 from patchloom.fields.weave import Crew, Weave, alone, weave
 from patchloom.geometry import OPEN, Box, Frame, Lattice, Period, PixelSize, Window
 from patchloom.loom import plan
@@ -78,12 +78,12 @@ class Decode:
 def decode_windows(latents: Tensor, autoencoder: Autoencoder) -> Tensor:
     """Pictures (batch, 3, h * factor, w * factor), uint8, of generated latents (batch, channels, h, w), each by itself.
 
-    As `decode_field` with `hold` decodes a canvas of one window: the outermost latents go on beyond the edges.
+    As `decode_field` with `mirror` decodes a canvas of one window: beyond the edges latents go on mirrored.
     """
     reach = autoencoder.receptive_field
     if reach is None:
         return autoencoder.decode(latents)
-    pixels = autoencoder.decode(pad(latents, (reach,) * 4, mode="replicate"))
+    pixels = autoencoder.decode(mirrored(mirrored(latents, -2, reach, reach), -1, reach, reach))
     inside = Box(reach, reach, latents.shape[-2], latents.shape[-1]).times(autoencoder.factor)
     return pixels[..., inside.y : inside.stop_y, inside.x : inside.stop_x]
 
@@ -101,27 +101,27 @@ def decode_field(
     pixel_size: PixelSize | None = None,
     crew: Crew = alone,
     wrap: Wrap = FLAT,
-    hold: bool = False,
+    mirror: bool = False,
 ) -> Weave:
     """The pixels of a field of latents, decoded when they are read, in tiles of `tile` latents.
 
     A tile is decoded with `margin` latents around it, the decoder's receptive field unless given, so a pixel does not
     depend on the tile that it lies in. Where there is neither, tiles overlap and fade into one another; see `tiles`.
-    With `hold`, the outermost latents go on beyond the canvas in such a halo: zeros there, which convolutions put
-    around what they see, are a colour of their own to a decoder, and would frame the picture.
+    With `mirror`, latents go on mirrored beyond the canvas in such a halo: zeros there, which convolutions put around
+    what they see, are a colour of their own to a decoder, and would frame the picture.
     Without a store, the rows of tiles that a reader on its way down the picture comes back to are kept: every tile is
     decoded once.
     """
     work = Decode(autoencoder, batch, device or torch.device("cpu"), dtype, pixel_size)
     reach = autoencoder.receptive_field if margin is None else margin
-    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile, wrap, hold=hold)
+    lattice = tiles((latents.frame.height, latents.frame.width), reach, tile, wrap, mirror=mirror)
     kept = store or MemoryStore(limit_bytes=_room(lattice, autoencoder.factor))
-    seen = Held(latents) if hold and reach is not None else latents
+    seen = Mirrored(latents) if mirror and reach is not None else latents
     return weave(seen, lattice, work, kept, KEY, crew=crew)
 
 
 def tiles(
-    shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wrap = FLAT, *, hold: bool = False
+    shape: tuple[int, int], reach: int | None, tile: int = TILE, wrap: Wrap = FLAT, *, mirror: bool = False
 ) -> Lattice:
     """How a canvas (height, width) of latents is cut for a decoder that sees `reach` latents around one.
 
@@ -130,7 +130,7 @@ def tiles(
     """
     if reach is None:
         return replace(plan.average(shape, tile, max(tile // 2, 1), wrap=wrap), profile=fading(tile))
-    if hold:  # tiles go over the edges as they go over a joined border
+    if mirror:  # tiles go over the edges as they go over a joined border
         return replace(plan.halo(shape, tile + 2 * reach, tile, wrap=(True, True)), period=periods(shape, wrap))
     return plan.halo(shape, tile + 2 * reach, tile, wrap=wrap)
 

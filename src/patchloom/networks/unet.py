@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.diffusion.condition import GridCondition
+from patchloom.diffusion.mirrored import mirrored
 from patchloom.errors import InputError
 from patchloom.networks.layers import ModulatedBlock, NoiseEmbedding, PixelNorm
 
@@ -124,11 +125,7 @@ class CellField(nn.Module):
 def filled(x: Tensor, multiple: int) -> Tensor:
     """x (..., h, w), its last rows and columns mirrored until both sides are multiples; x itself where they are."""
     for axis in (-2, -1):
-        length = x.shape[axis]
-        missing = -length % multiple
-        if missing:
-            place = torch.arange(length + missing, device=x.device) % (2 * length)
-            x = x.index_select(axis, torch.minimum(place, 2 * length - 1 - place))
+        x = mirrored(x, axis, 0, -x.shape[axis] % multiple)
     return x
 
 

@@ -47,7 +47,7 @@ def tiles_of(pipeline: Pipeline, settings: Settings, shape: tuple[int, int]) -> 
     reach = pipeline.autoencoder.receptive_field
     if settled(pipeline, settings).norms in ("frozen", "exact"):
         reach = reach_of(pipeline.autoencoder)
-    return tiles(shape, reach, wrap=settings.joined, hold=pipeline.autoencoder.receptive_field is not None)
+    return tiles(shape, reach, wrap=settings.joined, mirror=pipeline.autoencoder.receptive_field is not None)
 
 
 def needed(pipeline: Pipeline, settings: Settings, shape: tuple[int, int], pixels: Box) -> Box:
@@ -95,7 +95,7 @@ def decoded(
         pixel_size=size,
         crew=own,
         wrap=settings.joined,
-        hold=bounded,
+        mirror=bounded,
     )
 
 
