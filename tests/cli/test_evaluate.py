@@ -204,10 +204,27 @@ def test_seams_of_a_part_are_not_guessed(pipeline: Path, made: tuple[Path, Path,
 
 
 def test_seams_need_to_know_how_an_image_was_made(pipeline: Path, picture: Path) -> None:
-    unsaid = patchloom("evaluate", "seams", picture)
-    assert (unsaid.exit_code, "does not say which pipeline made it" in unsaid.stderr) == (2, True)
-    named = patchloom("evaluate", "seams", picture, "--pipeline", pipeline)
-    assert (named.exit_code, "`picture.png` does not say how it was made" in named.stderr) == (1, True)
+    for named in ((), ("--pipeline", pipeline)):
+        result = patchloom("evaluate", "seams", picture, *named)
+        assert (result.exit_code, "`picture.png` does not say how it was made" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_an_image_that_names_no_pipeline_is_followed_by_one_that_is_told(
+    made: tuple[Path, Path, Path], pipeline: Path, tmp_path: Path, suffix: str
+) -> None:
+    grid, bare = made[1], tmp_path / f"bare{suffix}"
+    Image.fromarray(np.asarray(Image.open(made[2]).convert("RGB"))).save(bare)  # without what the file says
+    unsaid = patchloom("evaluate", "similarity", bare, "--grid", grid)
+    assert (unsaid.exit_code, "does not say which pipeline made it; give --pipeline" in unsaid.stderr) == (2, True)
+    assert patchloom("evaluate", "similarity", bare, "--grid", grid, "--pipeline", pipeline).exit_code == 0
+
+
+def test_a_pipeline_that_is_named_and_not_here_is_asked_for(made: tuple[Path, Path, Path]) -> None:
+    result = patchloom("evaluate", "similarity", made[2], "--grid", made[1])
+    assert result.exit_code == 2
+    assert "was made by a pipeline that is not here: `tiny` is neither a folder" in result.stderr
+    assert "give --pipeline" in result.stderr
 
 
 def test_whole_pictures_of_any_size_are_held_against_others(tmp_path: Path) -> None:

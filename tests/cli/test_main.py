@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from patchloom import __version__
+from patchloom.cli.evaluate import evaluate
 from patchloom.cli.main import VERBS, Verb, main
 from patchloom.errors import CapacityError, MismatchError
 
@@ -68,7 +69,29 @@ def test_a_misspelt_verb_is_told_its_neighbour() -> None:
     result = CliRunner().invoke(main, ["inof"])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "Error: there is no verb `inof`; did you mean `info`?"
-    assert CliRunner().invoke(main, ["zzz"]).stderr.splitlines()[-1] == "Error: No such command 'zzz'."
+    assert (
+        CliRunner()
+        .invoke(main, ["zzz"])
+        .stderr.splitlines()[-1]
+        .startswith("Error: there is no verb `zzz`; there are info, ")
+    )
+
+
+def test_measures_are_called_measures() -> None:
+    said = CliRunner().invoke(main, ["evaluate", "--help"]).stdout
+    assert "Usage: patchloom evaluate [OPTIONS] MEASURE [ARGS]..." in said
+    lines = said.splitlines()
+    listed = [line.split()[0] for line in lines[lines.index("Measures:") + 1 :]]
+    assert listed == list(evaluate.commands)
+    misspelt = CliRunner().invoke(main, ["evaluate", "seam"])
+    assert misspelt.exit_code == 2
+    assert misspelt.stderr.splitlines()[-1] == "Error: there is no measure `seam`; did you mean `seams`?"
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_no_option_s_value_is_called_by_its_type(name: str) -> None:
+    said = CliRunner().invoke(main, [name, "--help"]).stdout
+    assert [word for word in (" RANGE ", "--pipeline TEXT", "--encoder TEXT") if word in said] == []
 
 
 @pytest.mark.parametrize("kind", [MismatchError, CapacityError])

@@ -21,7 +21,7 @@ def _size(text: str) -> tuple[int, int]:
 @click.command()
 @click.argument("pipeline")
 @click.option("--text", help="What the image should show, in words.")
-@click.option("--class", "number", type=click.IntRange(0), help="The class that it should show, by its number.")
+@click.option("--class", "number", type=options.Whole(0), help="The class that it should show, by its number.")
 @click.option(
     "--size",
     required=True,

@@ -32,7 +32,9 @@ _PARTS = (
 
 
 @click.command()
-@click.option("--encoder", metavar="NAME", help="Load this encoder, embed a picture with it, and say what it is.")
+@click.option(
+    "--encoder", metavar="NAME|FOLDER", help="Load this encoder, embed a picture with it, and say what it is."
+)
 @options.device
 @options.as_json
 def doctor(encoder: str | None, device: str, as_json: bool) -> None:
@@ -44,8 +46,8 @@ def doctor(encoder: str | None, device: str, as_json: bool) -> None:
     if encoder is not None:
         emit(_tried(encoder, device), as_json)
         return
-    from patchloom.encoders.known import WEIGHTS, weights_folder
     from patchloom.encoders.known_here import lpips_standings, standings
+    from patchloom.encoders.known_weights import WEIGHTS, weights_folder
 
     rows, learned = ([asdict(row) for row in these()] for these in (standings, lpips_standings))
     facts: dict[str, Any] = {

@@ -70,7 +70,7 @@ drawing = options.gathered(
     Drawing,
     "drawing",
     options.seed,
-    click.option("--steps", type=click.IntRange(1), help="Denoising steps; default: the pipeline's."),
+    click.option("--steps", type=options.Whole(1), help="Denoising steps; default: the pipeline's."),
     click.option("--sampler", metavar="NAME", help="Such as dpmpp-2m, ddim, heun; default: the pipeline's."),
     click.option(
         "--guidance", type=float, metavar="SCALE", help="Classifier-free guidance, 1 is off; default: the pipeline's."
@@ -84,7 +84,7 @@ drawing = options.gathered(
     click.option(
         "--guidance-rescale",
         metavar="SHARE",
-        type=click.FloatRange(0, 1),
+        type=options.Number(0, 1),
         help="Take back this share of the contrast that guidance adds, 0 is none; default: the pipeline's.",
     ),
     click.option(
@@ -96,7 +96,7 @@ drawing = options.gathered(
     click.option(
         "--null-every",
         metavar="N",
-        type=click.IntRange(1),
+        type=options.Whole(1),
         default=1,
         show_default=True,
         help="With guidance: ask the network without its condition at every N-th step alone, and guide alike in "
@@ -104,7 +104,7 @@ drawing = options.gathered(
     ),
     click.option(
         "--autoguide",
-        metavar="PIPELINE",
+        metavar="NAME|FOLDER",
         help="With --guidance SCALE: guide away from this pipeline, a worse one of the same autoencoder, in place of "
         "the network without its condition.",
     ),

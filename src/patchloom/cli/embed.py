@@ -38,18 +38,18 @@ CELL_PX = 256
 @options.slide_pixel_size
 @options.region
 @click.option(
-    "--patch", "cell_px", metavar="PX", type=click.IntRange(1), help=f"Side of a cell in px; default: {CELL_PX}."
+    "--patch", "cell_px", metavar="PX", type=options.Whole(1), help=f"Side of a cell in px; default: {CELL_PX}."
 )
 @click.option(
     "--stride",
     "stride_px",
     metavar="PX",
-    type=click.IntRange(1),
+    type=options.Whole(1),
     help="From one cell to the next in px; default: a patch, or the pipeline's own.",
 )
 @click.option(
     "--encoder",
-    metavar="NAME",
+    metavar="NAME|FOLDER",
     help="The encoder: a name, as `patchloom doctor` lists them, or a folder; default: efficientnet-lite0.",
 )
 @click.option(
@@ -61,9 +61,9 @@ CELL_PX = 256
     help="Which cells to embed: those with tissue, with data, or all; auto takes data for maps, tissue for slides.",
 )
 @click.option(
-    "--min-valid", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="The least valid share of a cell."
+    "--min-valid", type=options.Number(0, 1), default=0.3, show_default=True, help="The least valid share of a cell."
 )
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Cells encoded at once.")
+@click.option("--batch", type=options.Whole(1), default=32, show_default=True, help="Cells encoded at once.")
 @options.device
 @options.dtype
 @options.as_json

@@ -10,6 +10,7 @@ import click
 from patchloom.cli import measured, options
 from patchloom.cli.drawing import Drawing, drawing, load
 from patchloom.cli.evaluate_encoders import encoders
+from patchloom.cli.groups import Group
 from patchloom.cli.progress import progress
 from patchloom.geometry import PixelSize
 
@@ -25,19 +26,29 @@ _training = click.option(
     type=options.FILE,
     help="Training images, a side too (of a dataset or table its train split): they choose the principal axes.",
 )
-_pipeline = click.option("--pipeline", help="The pipeline that made it; default: the one that the image names.")
+_pipeline = click.option(
+    "--pipeline",
+    metavar="NAME|FOLDER",
+    help="The pipeline that made it; default: the one that the image names.",
+)
 _crop = click.option(
     "--crop",
     "crop_px",
-    type=click.IntRange(1),
+    type=options.Whole(1),
     help="Cut squares of this side in px, side by side, from each picture; default: pictures as they are.",
 )
 _random = click.option(
-    "--random", type=click.IntRange(1), help="With --crop: so many at random places of each picture, instead."
+    "--random", type=options.Whole(1), help="With --crop: so many at random places of each picture, instead."
 )
 
 
-@click.group()
+class Measures(Group):
+    """The measures of `patchloom evaluate`."""
+
+    noun = "measure"
+
+
+@click.group(cls=Measures, subcommand_metavar="MEASURE [ARGS]...")
 def evaluate() -> None:
     """Measure generated images, or a whole pipeline on held-out slides.
 
@@ -60,7 +71,7 @@ evaluate.add_command(encoders)
 )
 @_crop
 @_random
-@click.option("--limit", type=click.IntRange(2), help="At most so many patches a side, drawn by the seed.")
+@click.option("--limit", type=options.Whole(2), help="At most so many patches a side, drawn by the seed.")
 @click.option(
     "--split", type=_SPLITS, default="test", show_default=True, help="Of REAL, where it is a dataset or a table."
 )
@@ -204,8 +215,9 @@ def seams(
     what real images give. Where borders lie is read from its provenance. The image should be lossless: .png, or .tif
     with --compression deflate.
     """
-    from patchloom.trials.seams import seam_meter
+    from patchloom.trials.seams import block_of, seam_meter
 
+    block_of(image)  # without it no --pipeline helps
     loaded = load(pipeline or _made_by(image), device, dtype)
     measured.emit_report(seam_meter(loaded, image, reference, seed=seed), output, html, as_json)
 
@@ -216,9 +228,9 @@ def seams(
 @measured.encoders("none; no distances of sets")
 @measured.lpips
 @_training
-@click.option("--crop", "crop_px", type=click.IntRange(1), help="Side of a crop in px; default: the pipeline's patch.")
+@click.option("--crop", "crop_px", type=options.Whole(1), help="Side of a crop in px; default: the pipeline's patch.")
 @_random
-@click.option("--limit", type=click.IntRange(2), default=512, show_default=True, help="At most so many crops.")
+@click.option("--limit", type=options.Whole(2), default=512, show_default=True, help="At most so many crops.")
 @click.option("--split", type=_SPLITS, default="test", show_default=True, help="Of REAL, where it has splits.")
 @options.seed
 @options.device
@@ -272,12 +284,12 @@ def reconstruction(
 @measured.encoders(f"{DEFAULT_ENCODER}, beside the pipeline's own")
 @measured.lpips
 @click.option("--quick", is_flag=True, help="Few slides, small regions: minutes, and figures that are only a glance.")
-@click.option("--slides", type=click.IntRange(1), help="At most so many slides, evenly spread over the table.")
-@click.option("--region", "region_px", type=click.IntRange(1), help="Longest side of a large image in px.")
+@click.option("--slides", type=options.Whole(1), help="At most so many slides, evenly spread over the table.")
+@click.option("--region", "region_px", type=options.Whole(1), help="Longest side of a large image in px.")
 @click.option(
     "--compose",
     "composed",
-    type=click.IntRange(0),
+    type=options.Whole(0),
     default=0,
     show_default=True,
     help="So many large images composed of small slides, where the test has no large ones: crops and similarity.",
@@ -349,10 +361,16 @@ def _split_of(path: Path, split: Split) -> Split | None:
 
 
 def _made_by(image: Path) -> str:
-    """The name of the pipeline that an image says made it."""
+    """The name of the pipeline that an image says made it. Raises UsageError where it says none that is here."""
+    from patchloom.errors import MissingError
+    from patchloom.pipelines.presets import find_pipeline
     from patchloom.pyramids.read import read_provenance
 
     made = (read_provenance(image) or {}).get("pipeline")
     if not isinstance(made, dict) or "name" not in made:
         raise click.UsageError(f"`{image}` does not say which pipeline made it; give --pipeline")
+    try:
+        find_pipeline(str(made["name"]))
+    except MissingError as error:
+        raise click.UsageError(f"`{image}` was made by a pipeline that is not here: {error}; give --pipeline") from None
     return str(made["name"])

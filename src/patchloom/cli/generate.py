@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch
 @options.output("The image to write: .tif, .ome.tif or .png.", "image")
 @how
 @click.option("--compression", type=click.Choice(["jpeg", "deflate"]), help="Of TIFF; deflate keeps every pixel.")
-@click.option("--quality", type=click.IntRange(1, 100), default=90, show_default=True, help="Of JPEG.")
+@click.option("--quality", type=options.Whole(1, 100), default=90, show_default=True, help="Of JPEG.")
 @click.option(
     "--only",
     metavar="X,Y,WIDTH,HEIGHT",
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # torch
 )
 @click.option("--keep", type=options.FILE, help="An earlier image, made with --save-latents: --region is made anew.")
 @click.option("--save-latents", is_flag=True, help="Keep what a later --keep needs, as NAME.latents beside the output.")
-@click.option("--workers", type=click.IntRange(1), help="Processes that share the work; default: this one alone.")
+@click.option("--workers", type=options.Whole(1), help="Processes that share the work; default: this one alone.")
 @click.option("--cluster", metavar="ADDRESS", help="A dask scheduler whose workers share the work; extra `cluster`.")
 @click.option("--work", type=options.FILE, help="Folder for the state of the run; default: beside the output.")
 @click.option("--dry-run", is_flag=True, help="Print what the run will cost, and make nothing.")

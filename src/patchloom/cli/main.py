@@ -5,7 +5,6 @@ Verbs are imported when they are called: `patchloom --help` loads none of them, 
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from patchloom import __version__
+from patchloom.cli.groups import Group
 from patchloom.errors import PatchloomError
 
 INTERRUPTED = 130  # 128 + SIGINT, what shells and schedulers expect
@@ -120,30 +120,22 @@ VERBS: dict[str, Verb] = {
 }
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """A group over `VERBS` that turns what Patchloom says no to into one `Error:` and exit status 1."""
+
+    noun = "verb"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs in the order in which one meets them."""
         return list(VERBS)
 
+    def summaries(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """The verbs with their summaries; none is imported."""
+        return [(name, verb.summary) for name, verb in VERBS.items()]
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one verb."""
         return VERBS[cmd_name].load() if cmd_name in VERBS else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb; a misspelt one is told its neighbour."""
-        near = difflib.get_close_matches(args[0], VERBS, n=1)
-        if args[0] not in VERBS and near:
-            ctx.fail(f"there is no verb `{args[0]}`; did you mean `{near[0]}`?")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs by their summaries, importing none."""
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.summary) for name, verb in VERBS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; a foreseen failure is a message, never a traceback."""

@@ -73,7 +73,7 @@ source = options.gathered(
     options.region,
     options.slide_pixel_size,
     options.feature_file,
-    click.option("--stride", "stride_px", type=click.IntRange(1), help="With --reference: between cells, in px."),
+    click.option("--stride", "stride_px", type=options.Whole(1), help="With --reference: between cells, in px."),
 )
 
 
@@ -123,7 +123,7 @@ how = options.gathered(
     click.option(
         "--similarity-guidance",
         "similarity",
-        type=click.FloatRange(0),
+        type=options.Number(0),
         default=0.0,
         show_default=True,
         metavar="STRENGTH",
@@ -141,9 +141,9 @@ how = options.gathered(
         type=click.Choice(["official"]),
         help="Make it as the code of the CVPR 2024 paper does, faults included; for imported models of the paper.",
     ),
-    click.option("--window", type=click.IntRange(1), help="Side of a window in latents; default: by the canvas."),
-    click.option("--core", type=click.IntRange(1), help="Side of what is kept of a window; the stride of average."),
-    click.option("--sync", type=click.IntRange(1), default=1, show_default=True, help="Steps between two meetings."),
+    click.option("--window", type=options.Whole(1), help="Side of a window in latents; default: by the canvas."),
+    click.option("--core", type=options.Whole(1), help="Side of what is kept of a window; the stride of average."),
+    click.option("--sync", type=options.Whole(1), default=1, show_default=True, help="Steps between two meetings."),
     click.option(
         "--wrap",
         type=click.Choice(["x", "y", "both"]),
@@ -156,7 +156,7 @@ how = options.gathered(
         help="What an imported decoder's norms measure: a sample of the picture (frozen, the default), all of it, "
         "layer by layer (exact, for small ones), or each tile by itself (own).",
     ),
-    click.option("--batch", type=click.IntRange(1), help="Windows denoised at once; default: 65,536 latents of them."),
+    click.option("--batch", type=options.Whole(1), help="Windows denoised at once; default: 65,536 latents of them."),
     click.option(
         "--coarse",
         metavar="IMAGE",

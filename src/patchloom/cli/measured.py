@@ -25,8 +25,9 @@ def encoders(default: str) -> Callable[[Command], Command]:
         "--encoder",
         "encoders",
         multiple=True,
-        metavar="NAME",
-        help=f"A network to measure with, by name or folder; may be repeated; default: {default}.",
+        metavar="NAME|FOLDER",
+        help=f"A network to measure with: a name, as `patchloom doctor` lists them, or a folder; may be repeated; "
+        f"default: {default}.",
     )
 
 

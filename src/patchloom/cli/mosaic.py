@@ -17,14 +17,14 @@ from patchloom.geometry import PixelSize
 @click.option(
     "--columns",
     metavar="N",
-    type=click.IntRange(1),
+    type=options.Whole(1),
     help="Pictures in a row; default: as nearly square as their number allows.",
 )
 @click.option(
     "--side",
     "side_px",
     metavar="PX",
-    type=click.IntRange(1),
+    type=options.Whole(1),
     default=256,
     show_default=True,
     help="Side of the square that is taken from the middle of each, in px of the mosaic.",

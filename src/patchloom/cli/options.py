@@ -47,6 +47,22 @@ def gathered(record: type[Any], name: str, *declared: Callable[[Command], Comman
     return decorate
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, which help calls N."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What stands for the value in help."""
+        return "N"
+
+
+class Number(click.FloatRange):
+    """A number in a range, which help calls NUMBER."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What stands for the value in help."""
+        return "NUMBER"
+
+
 FILE = click.Path(path_type=Path)  # that it is there is checked where it is opened, with a better message
 
 slide_pixel_size = click.option(
@@ -77,7 +93,7 @@ dtype = click.option(
 )
 seed = click.option(
     "--seed",
-    type=click.IntRange(0, 2**63 - 1),
+    type=Whole(0, 2**63 - 1),
     default=0,
     show_default=True,
     help="The same seed makes the same output.",
@@ -101,13 +117,13 @@ grid_encoder = click.option(
 grid_patch = click.option(
     "--grid-patch",
     metavar="PX",
-    type=click.IntRange(1),
+    type=Whole(1),
     help="With a CLAM file that does not say it: side of a patch in level-0 pixels.",
 )
 grid_tolerance = click.option(
     "--grid-tolerance",
     metavar="SHARE",
-    type=click.FloatRange(0, 0.5),
+    type=Number(0, 0.5),
     help="With a feature file: how far a patch may lie off the lattice, in strides; default: 0.01.",
 )
 

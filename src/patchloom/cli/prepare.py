@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch
     from patchloom.datasets.dataset import Dataset
     from patchloom.datasets.stain import Colours
 
-_SHARE = click.FloatRange(0, 1)
+_SHARE = options.Number(0, 1)
 
 
 @click.command()
@@ -32,19 +32,19 @@ _SHARE = click.FloatRange(0, 1)
 )
 @options.slide_pixel_size
 @click.option(
-    "--patch", "patch_px", type=click.IntRange(1), default=256, show_default=True, help="Side of a cell in px."
+    "--patch", "patch_px", type=options.Whole(1), default=256, show_default=True, help="Side of a cell in px."
 )
 @click.option(
-    "--stride", "stride_px", type=click.IntRange(1), default=128, show_default=True, help="Between cells, in px."
+    "--stride", "stride_px", type=options.Whole(1), default=128, show_default=True, help="Between cells, in px."
 )
 @click.option(
-    "--plot", "plot_px", type=click.IntRange(1), default=2048, show_default=True, help="Longest side of a plot."
+    "--plot", "plot_px", type=options.Whole(1), default=2048, show_default=True, help="Longest side of a plot."
 )
 @click.option(
     "--background", type=_SHARE, default=0.1, show_default=True, help="Share of the plots without tissue that is kept."
 )
 @click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell.")
-@click.option("--views", type=click.IntRange(1, 8), default=8, show_default=True, help="How many flips and rotations.")
+@click.option("--views", type=options.Whole(1, 8), default=8, show_default=True, help="How many flips and rotations.")
 @click.option(
     "--recolour",
     type=click.Choice(["stain", "rgb"]),
@@ -53,7 +53,7 @@ _SHARE = click.FloatRange(0, 1)
 )
 @click.option(
     "--recolour-strength",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.Number(0, 1, min_open=True),
     default=0.2,
     show_default=True,
     help="Deviation of the logarithm of a stain's amount or a channel's gain.",
@@ -62,9 +62,10 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share for the test, where no table says.")
 @click.option(
     "--encoder",
+    metavar="NAME|FOLDER",
     default="efficientnet-lite0",
     show_default=True,
-    help="The encoder of the embeddings; none leaves them out.",
+    help="The encoder of the embeddings: a name, as `patchloom doctor` lists them, or a folder; none leaves them out.",
 )
 @click.option("--autoencoder", type=options.FILE, help="Folder of an autoencoder: latents are made with it.")
 @options.device

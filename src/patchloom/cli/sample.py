@@ -46,7 +46,7 @@ def _cells(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @options.feature_file
 @options.output("The contact sheet to write, a .png.", "image")
 @click.option(
-    "--count", metavar="COUNT", type=click.IntRange(1), default=8, show_default=True, help="How many patches in a row."
+    "--count", metavar="COUNT", type=options.Whole(1), default=8, show_default=True, help="How many patches in a row."
 )
 @click.option(
     "--cell", "cells", multiple=True, metavar="ROW,COL", callback=_cells, help="Take this cell; may be repeated."

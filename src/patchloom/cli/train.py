@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch
 @click.option(
     "--minutes",
     metavar="N",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     help="Stop after so long, with a checkpoint and the weights so far.",
 )
 @click.option(

@@ -16,9 +16,14 @@ from patchloom.cli.progress import progress
 
 @click.command()
 @click.argument("dataset", type=options.FILE)
-@click.option("-n", "--count", type=click.IntRange(1), required=True, help="Variations of each image.")
+@click.option("-n", "--count", type=options.Whole(1), required=True, help="Variations of each image.")
 @options.output("Folder for the variations; the same command goes on with one that is not finished.", "folder")
-@click.option("--pipeline", required=True, help="A pipeline's folder, or the name of one that comes with Patchloom.")
+@click.option(
+    "--pipeline",
+    required=True,
+    metavar="NAME|FOLDER",
+    help="A pipeline's folder, or the name of one that comes with Patchloom.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
@@ -29,7 +34,7 @@ from patchloom.cli.progress import progress
 @click.option("--labelled", is_flag=True, help="Leave out images without a label.")
 @click.option(
     "--strength",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=options.Number(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Below 1 begin at the original, noised, and take this share of the steps, the last ones; 1 is noise alone.",

@@ -34,10 +34,10 @@ def seam_meter(pipeline: Pipeline, image: Path, reference: Path | None = None, *
 
     With `reference`, a real picture of the same size, the same lines of it are each figure's floor.
     """
-    block = read_provenance(image)
+    block = block_of(image)
     settings = settings_of(block, pipeline, image.name)
     with open_raster(image) as made:
-        whole, part = place_of(block or {}, made.frame.box, image.name)
+        whole, part = place_of(block, made.frame.box, image.name)
         kinds = {kind: one.within(part) for kind, one in borders_of(pipeline, settings, whole).items()}
         side = Side(image.name, 1, codec_of(image))
         if reference is None:
@@ -88,16 +88,22 @@ def _cautioned(found: Estimate | Absent) -> Estimate | Absent:
     return found if isinstance(found, Absent) else replace(found, warnings=(*found.warnings, OTHERS_LOSSY))
 
 
-def settings_of(block: Mapping[str, Any] | None, pipeline: Pipeline, name: str) -> Settings:
-    """The settings in a provenance block that say where borders lie; the others are left open.
-
-    Raises FormatError without them, MismatchError for another pipeline's.
-    """
+def block_of(image: Path) -> Mapping[str, Any]:
+    """The provenance block of a generated image. Raises FormatError for another one, MissingError for none."""
+    block = read_provenance(image)
     if block is None or "settings" not in block:
         raise FormatError(
-            f"`{name}` does not say how it was made: the seam meter reads plan and window from the provenance that "
-            "`patchloom generate` writes"
+            f"`{image.name}` does not say how it was made, so nobody knows where its borders lie: the seam meter takes "
+            "images as `patchloom generate` writes them (.png, or .tif with --compression deflate), with provenance"
         )
+    return block
+
+
+def settings_of(block: Mapping[str, Any], pipeline: Pipeline, name: str) -> Settings:
+    """The settings in a provenance block that say where borders lie; the others are left open.
+
+    Raises MismatchError for another pipeline's.
+    """
     made = block.get("pipeline", {}).get("digest")
     if made != pipeline.digest:
         raise MismatchError(
