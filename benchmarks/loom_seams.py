@@ -85,13 +85,14 @@ def paired(pipeline: Pipeline, some: Pictures, whole: Pictures, arm: Arm) -> dic
     lines = {kind: borders.times(factor) for kind, borders in kinds.items()}
     every = Borders(*(frozenset().union(*(getattr(b, axis) for b in lines.values())) for axis in ("rows", "cols")))
     return {
-        kind: _paired(some, whole, borders, every, factor)
+        kind: over_whole(some, whole, borders, every, factor)
         for kind, borders in lines.items()
         if borders.rows | borders.cols
     }
 
 
-def _paired(some: Pictures, whole: Pictures, borders: Borders, every: Borders, factor: int) -> dict[str, float]:
+def over_whole(some: Pictures, whole: Pictures, borders: Borders, every: Borders, factor: int) -> dict[str, float]:
+    """The same on given lines; those of `every` are not among the others that they are held against."""
     pairs = zip(some, whole, strict=True)
     rows = ([_means(one, borders, every, factor) for one in pair] for pair in pairs)
     sums = np.array([[*own, *other] for own, other in rows])
