@@ -12,7 +12,8 @@ from tests.encoders.test_vit import TINY_KNOWN, theirs
 
 from patchloom.cli import doctor as doctor_module
 from patchloom.cli.main import main
-from patchloom.encoders.known import KNOWN, WEIGHTS
+from patchloom.encoders.known import KNOWN
+from patchloom.encoders.known_weights import WEIGHTS
 
 
 def doctor(*arguments: str) -> tuple[int, str, str]:

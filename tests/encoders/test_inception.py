@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.inception import Inception, InceptionShape, pooled
-from patchloom.encoders.known import KNOWN, WEIGHTS
+from patchloom.encoders.known import KNOWN
+from patchloom.encoders.known_weights import WEIGHTS
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.registry import load_encoder
 from patchloom.errors import FormatError, InputError, MissingError
@@ -113,7 +114,7 @@ def test_means_leave_padding_out_and_the_last_pool_takes_the_largest() -> None:
 def test_each_convention_of_resizing() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.choice(np.array([0, 255], np.uint8), (1, 3, 40, 40))
-    one, two = (Transform(299, 299, (0.0,) * 3, (1 / 255,) * 3, KNOWN[name].filter) for name in NAMES)
+    one, two = (Transform(299, 299, (0.0,) * 3, (1 / 255,) * 3, KNOWN[name].transform.filter) for name in NAMES)
     planes = [Image.fromarray(plane.astype(np.float32)) for plane in pixels[0]]  # clean-fid's way: floats, unclipped
     clean = np.stack([np.asarray(plane.resize((299, 299), Image.Resampling.BICUBIC)) for plane in planes])
     found = one(torch.from_numpy(pixels))[0]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from patchloom.encoders.known import WEIGHTS
+from patchloom.encoders.known_weights import WEIGHTS
 from patchloom.encoders.lpips import TRUNKS, Lpips, load_lpips
 from patchloom.encoders.weights import file_digest, files_digest
 from patchloom.errors import FormatError, InputError, MissingError

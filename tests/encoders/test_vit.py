@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.conftest import ROOT
 from torch import Tensor
 
-from patchloom.encoders import known as known_module
 from patchloom.encoders.encoder import Encoder
-from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, known_by_hub_id, spec_name
+from patchloom.encoders.known import IMAGENET, KNOWN, KnownEncoder, known_by_hub_id, spec_name
+from patchloom.encoders.known_weights import WEIGHTS, how_to_get
+from patchloom.encoders.pixels import Transform
 from patchloom.encoders.registry import load_encoder
 from patchloom.encoders.vit import ViT, ViTShape
 from patchloom.encoders.vit_models import load_network
@@ -139,7 +141,14 @@ def test_a_class_token_without_a_position_and_registers_with_one(tmp_path: Path)
 
 
 TINY_KNOWN = KnownEncoder(
-    "a/tiny", 16, "CC0-1.0", input_px=32, network=PLAIN, side="student", file="tiny_authors.pth", source="a/tiny"
+    dim=16,
+    network=PLAIN,
+    transform=Transform(32, 32, *IMAGENET),
+    licence="CC0-1.0",
+    hub_id="a/tiny",
+    file="tiny_authors.pth",
+    source="a/tiny",
+    side="student",
 )
 
 
@@ -175,7 +184,7 @@ def test_a_checkpoint_of_a_training_run(tiny: str, tmp_path: Path, monkeypatch: 
     torch.testing.assert_close(found(pixels), expected, atol=0.05, rtol=0.05)  # half precision on disk
     assert (found.spec.name, found.spec.licence) == ("hub:a/tiny", "CC0-1.0")
     assert found.spec.digest == file_digest(tmp_path / "tiny_authors.pth")
-    monkeypatch.setenv(known_module.WEIGHTS, str(tmp_path))  # the same file, found by its name
+    monkeypatch.setenv(WEIGHTS, str(tmp_path))  # the same file, found by its name
     assert load_encoder(tiny).spec == found.spec
 
 
@@ -183,7 +192,7 @@ def test_the_mean_of_patches_beside_the_class_token(tiny: str, tmp_path: Path) -
     model, file = theirs("vit", tmp_path)
     encoder = load_encoder(f"tiny-both:{file}")
     pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    mean, std = (torch.tensor(part).view(3, 1, 1) for part in known_module.IMAGENET)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in IMAGENET)
     tokens = answer(model, (pixels / 255 - mean) / std)
     torch.testing.assert_close(encoder(pixels), torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1), atol=1e-4, rtol=0)
 
@@ -235,16 +244,20 @@ class Harmless:
 def test_nothing_in_a_file_is_run(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb.pth"
     torch.save({"cls_token": Harmless(tmp_path / "made")}, path)
-    with pytest.raises(FormatError, match="could not be read"):
+    with pytest.raises(FormatError, match=r"asks for `[\w.]+`, which is not built here; save the model's `state_dict"):
         load_encoder(f"{tiny}:{path}")
     assert not (tmp_path / "made").exists()
     path.write_bytes(b"half a download")
-    with pytest.raises(FormatError, match="could not be read"):
+    with pytest.raises(FormatError, match="is text that begins `half a download`"):
+        load_encoder(f"{tiny}:{path}")
+    torch.save({"cls_token": torch.zeros(9)}, path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FormatError, match=r"is damaged or no file of weights .*; download or copy it again"):
         load_encoder(f"{tiny}:{path}")
 
 
 def test_what_is_missing_says_where_it_is_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(known_module.WEIGHTS, raising=False)
+    monkeypatch.delenv(WEIGHTS, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(MissingError, match=r"vit256_small_dino\.pth.*mahmoodlab/HIPT.*hipt-vit256:FILE"):
         load_encoder("hipt-vit256")
@@ -293,9 +306,20 @@ def test_the_table_is_sound() -> None:
         if isinstance(entry.network, ViTShape):
             both = entry.pool == "class token and mean of patches"
             assert entry.dim == entry.network.width * (2 if both else 1)
-            assert entry.input_px % entry.network.patch_px == 0
+            assert entry.transform.crop_px % entry.network.patch_px == 0
         if entry.pixel_size is not None:
             PixelSize.parse(entry.pixel_size)
+
+
+def test_the_page_has_the_table() -> None:
+    page = (ROOT / "docs" / "foreign.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip("` "): cells for cells in (line.split("|") for line in page.splitlines()) if len(cells) == 9}
+    for name, entry in KNOWN.items():
+        _, _, _, dim, picture, pixel_size, licence, _, _ = (cell.strip() for cell in rows[name])
+        assert int(dim) == entry.dim
+        assert picture == f"{entry.transform.crop_px} px, {entry.transform.filter}"
+        assert pixel_size.replace(" ", "") == (entry.pixel_size or "")
+        assert licence == entry.licence + (", gated" if entry.gated else "")
 
 
 @pytest.mark.parametrize("fields", [{"heads": 3}, {"placed": 3}, {"depth": 0}, {"registers": -1}])

@@ -95,7 +95,8 @@ def checkpoint(path: Path) -> tuple[nn.Module, Path]:
 
 
 def test_a_file_of_ctranspaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = replace(KNOWN["ctranspath"], dim=32, input_px=64, network=SHAPE)
+    entry = replace(KNOWN["ctranspath"], dim=32, network=SHAPE)
+    entry = replace(entry, transform=replace(entry.transform, resize_px=64, crop_px=64))
     monkeypatch.setitem(KNOWN, "ctranspath", entry)
     stem, file = checkpoint(tmp_path)
     encoder = load_encoder(f"ctranspath:{file}")
@@ -103,7 +104,7 @@ def test_a_file_of_ctranspaths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     model = theirs()
     model.embeddings.patch_embeddings.projection = stem
-    mean, std = (torch.tensor(part).view(3, 1, 1) for part in entry.mean_std)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (entry.transform.mean, entry.transform.std))
     with torch.no_grad():
         expected = model(pixel_values=(pixels / 255 - mean) / std).pooler_output
     torch.testing.assert_close(encoder(pixels), expected, atol=1e-4, rtol=1e-4)

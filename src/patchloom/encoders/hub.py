@@ -90,7 +90,8 @@ def _not_here(repo: str, page: str, download: bool) -> str:
     ask = f"ask for access on {page}, log in with `hf auth login`, then " if known and known.gated else ""
     name = next((name for name, entry in KNOWN.items() if entry is known and known and known.network), None)
     file = f", or name a file of its weights, `{name}:FILE`" if name else ""
-    return f"`{repo}` is not on this machine: {ask}fetch it with `hf download {repo}`, or allow the download{file}"
+    python = "or from Python by `download=True`"
+    return f"`{repo}` is not on this machine: {ask}fetch it with `hf download {repo}`, {python}{file}"
 
 
 def _is_offline() -> bool:

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 from patchloom.encoders import lpips
 from patchloom.encoders.hub import hub_folder
-from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, kept_weights
+from patchloom.encoders.known import KNOWN, KnownEncoder
+from patchloom.encoders.known_weights import how_to_get, kept_weights
 from patchloom.errors import PatchloomError
 
 _LPIPS = "BSD-2-Clause heads, BSD-3-Clause trunk"

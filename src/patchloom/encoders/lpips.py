@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from patchloom.encoders.known import WEIGHTS, weights_folder
+from patchloom.encoders.known_weights import WEIGHTS, weights_folder
 from patchloom.encoders.vit_names import network_of
 from patchloom.encoders.weights import files_digest, read_state
 from patchloom.errors import FormatError, InputError, MissingError

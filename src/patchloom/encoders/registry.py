@@ -13,7 +13,8 @@ from patchloom.encoders.efficientnet import efficientnet_lite0
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.hub import ModelFolder, hub_folder, local_folder
 from patchloom.encoders.huggingface import POOLING, huggingface_encoder
-from patchloom.encoders.known import KNOWN, KnownEncoder, how_to_get, kept_weights
+from patchloom.encoders.known import KNOWN, KnownEncoder
+from patchloom.encoders.known_weights import how_to_get, kept_weights
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.preprocessor import transform_of
 from patchloom.encoders.timm_models import folder_encoder, timm_encoder, timm_transform
@@ -90,7 +91,7 @@ def _transform(folder: ModelFolder, known: KnownEncoder) -> Transform:
         return timm_transform(folder, folder.config.get("pretrained_cfg", folder.config))
     if (folder.path / "preprocessor_config.json").is_file():
         return transform_of(folder.json("preprocessor_config.json"), f"`{folder.path}`")
-    return Transform(known.input_px, known.input_px, *known.mean_std, known.filter)
+    return known.transform
 
 
 def _unknown(name: str) -> str:

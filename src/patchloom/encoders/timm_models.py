@@ -103,7 +103,7 @@ def timm_transform(folder: ModelFolder, pretrained: dict[str, Any]) -> Transform
             raise FormatError(
                 f"`{folder.path / 'config.json'}` does not say the model's input_size, mean and std"
             ) from None
-        return Transform(folder.known.input_px, folder.known.input_px, *folder.known.mean_std, folder.known.filter)
+        return folder.known.transform
     if interpolation not in _FILTERS:
         raise FormatError(f"`{folder.path}`: interpolation `{interpolation}` is none of {', '.join(_FILTERS)}")
     return Transform(math.floor(crop / share), crop, mean, std, _FILTERS[interpolation])

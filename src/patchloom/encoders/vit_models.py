@@ -9,7 +9,8 @@ from torch import Tensor
 
 from patchloom.encoders.encoder import EncoderSpec
 from patchloom.encoders.inception import Inception, inception_to_ours
-from patchloom.encoders.known import KNOWN, KnownEncoder, Shape, how_to_get, spec_name
+from patchloom.encoders.known import KNOWN, KnownEncoder, Shape, spec_name
+from patchloom.encoders.known_weights import how_to_get
 from patchloom.encoders.network import NetworkEncoder
 from patchloom.encoders.pixels import Transform
 from patchloom.encoders.vit import ViT, ViTShape
@@ -31,8 +32,7 @@ def file_encoder(name: str, file: Path, device: torch.device | str, dtype: torch
         raise InputError(f"encoder `{name}` is not read from a file of weights; it is had {how_to_get(name)}")
     if not file.is_file():
         raise MissingError(f"there is no file `{file}` with the weights of `{name}`; they are had {how_to_get(name)}")
-    transform = Transform(known.input_px, known.input_px, *known.mean_std, known.filter)
-    return vit_encoder(spec_name(name), (file,), known, transform, device, dtype)
+    return vit_encoder(spec_name(name), (file,), known, known.transform, device, dtype)
 
 
 def vit_encoder(
@@ -46,7 +46,7 @@ def vit_encoder(
     """The encoder over our own network, of its entry's shape. Raises FormatError where weights do not fit."""
     if known.network is None:
         raise InputError(f"of `{name}` it is not known which network it is")
-    network = load_network(known.network, files, known.side)
+    network = load_network(known.network, files, known.side, name)
     first = 1 + (known.network.registers if isinstance(known.network, ViTShape) else 0)
 
     def embed(picture: Tensor) -> Tensor:
@@ -69,14 +69,17 @@ def vit_encoder(
     return NetworkEncoder(spec, network, transform, embed, device=device, dtype=dtype)
 
 
-def load_network(shape: Shape, files: tuple[Path, ...], side: str | None = None) -> ViT | Swin | Inception:
-    """The network in float32 with the weights of files, in any of the families' names.
+def load_network(
+    shape: Shape, files: tuple[Path, ...], side: str | None = None, name: str = ""
+) -> ViT | Swin | Inception:
+    """The network in float32 with the weights of files, in any of the families' names; `name` is for messages.
 
     Raises FormatError that lists what is missing, unknown or of another shape.
     """
-    where = f"`{files[0]}`"
+    where = f"`{files[0]}`, taken for the weights of `{name}`," if name else f"`{files[0]}`"
+    state = read_state(files)
     try:
-        held = network_of(read_state(files), side)
+        held = network_of(state, side)
     except FormatError as error:
         raise FormatError(f"{where}: {error}") from None
     tensors = _ours(shape, held)

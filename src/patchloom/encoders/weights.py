@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,11 +58,20 @@ def _read(file: Path) -> dict[str, Any]:
     except FormatError:
         raise
     except Exception as error:  # a damaged pickle fails with any kind at all
-        told = None if is_zipfile(file) else mistaken(file)
-        raise FormatError(f"weights `{file}` {told or f'could not be read: {error!s:.300}'}") from None
+        raise FormatError(f"`{file}` {_why(file, error)}") from None
     if not isinstance(held, dict):
         raise FormatError(f"weights `{file}` hold a {type(held).__name__}, not tensors by name")
     return held
+
+
+def _why(file: Path, error: Exception) -> str:
+    """Why weights could not be read, and what to do; torch's own advice would be to run what the file holds."""
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if asked is not None:
+        return f"asks for `{asked[1]}`, which is not built here; save the model's `state_dict()` alone"
+    told = None if is_zipfile(file) else mistaken(file)
+    first = re.split(r"[.\n]", str(error), maxsplit=1)[0]
+    return told or f"is damaged or no file of weights ({type(error).__name__}: {first:.200}); download or copy it again"
 
 
 def _check_no_program(file: Path) -> None:

@@ -158,4 +158,5 @@ def _encoder(name: str | None, dim: int, patch_px: int) -> EncoderSpec:
             f"encoder `{name}` gives {known.dim}-d embeddings, but this model was trained on {dim}-d ones; name the "
             "encoder that it was trained with"
         )
-    return EncoderSpec(spec_name(name or ""), dim, known.input_px, *known.mean_std, known.licence, NOT_STATED)
+    seen = known.transform
+    return EncoderSpec(spec_name(name or ""), dim, seen.crop_px, seen.mean, seen.std, known.licence, NOT_STATED)
