@@ -94,7 +94,7 @@ def _scene(model: LatentDiffusion, side: int) -> SlerpScene:
 
 def _imported(folder: Path, dtype: torch.dtype) -> LatentDiffusion:
     model = import_checkpoint(folder)
-    for part in (model.network, model.embedder):
+    for part in (model.network, model.embedder, model.autoencoder):
         part.to(dtype)
     return model
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from patchloom import weights
 from patchloom.autoencoders.ldm_first_stage import FirstStage
 from patchloom.diffusion.levels import ddpm_betas
 from patchloom.diffusion.parametrisation import Preconditioned
@@ -25,7 +26,6 @@ from patchloom.importers.ldm_names import Table, embedder_names, stage_names, to
 from patchloom.networks.ldm_files import LatentDenoiser, make_embedder
 from patchloom.networks.ldm_tokens import TokenCondition, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet
-from patchloom.weights import load_exactly
 
 E = TypeVar("E")
 UNET, STAGE, EMBEDDER, EMA = "model.diffusion_model", "first_stage_model", "cond_stage_model", "model_ema"
@@ -171,7 +171,8 @@ def fit(
         held |= _averaged(unet, tensors, path)
         check_fit(expected, held, path)
     for part, table, prefix in parts:
-        _fill(part, table, {name: held[f"{prefix}.{name}"] for name in _below(prefix, expected)})
+        own = {name: held[f"{prefix}.{name}"] for name in _below(prefix, expected)}
+        weights.fill(part, to_ours(own, table), f"`{path}`")
     return Fitted(spec, network, stage, (*checkpoint.passengers, *_by_prefix(passengers)))
 
 
@@ -194,12 +195,6 @@ def export_state(model: LatentDiffusion) -> dict[str, Tensor]:
     if model.spec.scale_in_weights:
         beside["scale_factor"] = torch.tensor(model.spec.first_stage.scale)
     return beside | {name: value for part in parts for name, value in to_theirs(*part).items()}
-
-
-def _fill(network: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> None:
-    network.to_empty(device="cpu")
-    load_exactly(network, to_ours(tensors, table), "the checkpoint")
-    network.eval().requires_grad_(False)
 
 
 def _averaged(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
