@@ -202,8 +202,9 @@ def _averaged(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], pat
     places = {f"{EMA}.{name.removeprefix('model.').replace('.', '')}": name for name in expected}
     missing = [place for place in places if place not in tensors]
     if missing:
+        lacking = "none" if len(missing) == len(places) else f"not {listed(missing)}"
         raise FormatError(
-            f"`{path}` should hold averaged weights but lacks {listed(missing)}; import those last trained with "
+            f"`{path}` should hold averaged weights (`{EMA}.`) but holds {lacking}; import those last trained with "
             "`--weights raw` if that is what you want"
         )
     return {name: tensors[place] for place, name in places.items()}
