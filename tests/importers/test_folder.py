@@ -119,3 +119,13 @@ def test_a_region_alone_is_the_same_picture() -> None:
     whole = weave_canvas(run).read(Box(0, 0, 32, 32))
     part = weave_parts(run).read(Box(20, 4, 6, 9))
     np.testing.assert_allclose(part, whole[:, 20:26, 4:13], atol=1e-5)
+
+
+def test_nothing_is_written_among_other_things(tmp_path: Path) -> None:
+    """Neither by Python nor by the verb: what lies in the folder stays as it was."""
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other things than a pipeline \(README.md\); name a new folder"):
+        save(model("tiny_patch"), tmp_path, Facts("a", "0.5um"))
+    told = CliRunner().invoke(import_, [str(folder("tiny_patch")), "-o", str(tmp_path), "--pixel-size", "0.5um"])
+    assert isinstance(told.exception, InputError)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"README.md": "mine"}

@@ -67,10 +67,10 @@ def save_imported(
     the folder with the files of its `tokenizer`. Raises InputError for a bad pixel size, an encoder whose embeddings
     are of another length, or a folder that holds other things than a pipeline.
     """
+    check_place(folder)
     record = described(parts, stage, patch_px, source, facts)
     if told is not None:
         record = replace(record, encoder=save_reader(told, patch_px, tokenizer, folder, source.licence))
-    check_place(folder)
     (folder / RECORD).unlink(missing_ok=True)
     _save_stage(stage, folder / AUTOENCODER, dtype)
     _save_denoiser(parts, folder / DENOISER, dtype)
