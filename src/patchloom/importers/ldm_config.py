@@ -23,6 +23,7 @@ E = TypeVar("E")
 
 _LONGEST = 1 << 20  # bytes of a config
 _LARGEST, _MOST_STEPS = 1 << 13, 1 << 20  # latents along a trained image; noise levels: beyond is a mistake, or a trap
+_TOLD_OTHERWISE = ("ldm.modules.encoders.modules.ClassEmbedder", "ldm.modules.encoders.modules.FrozenCLIPEmbedder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +180,11 @@ def _check(own: _LatentDiffusion, unet: LatentUNetShape, stage: FirstStageShape,
         raise InputError(f"no beta table has {own.timesteps} steps from {own.linear_start} to {own.linear_end}")
 
 
-_TOLD_OTHERWISE = ("ldm.modules.encoders.modules.ClassEmbedder", "ldm.modules.encoders.modules.FrozenCLIPEmbedder")
-
-
 def _class(target: _Target, known: Mapping[str, T], where: str) -> T:
     if target.target in _TOLD_OTHERWISE and target.target not in known:
         raise FormatError(
-            f"{where}: class `{target.target}` makes a model that is told a class or a text; no grid describes its "
-            "images, so it is no pipeline: run it from Python, `patchloom.importers.path_ldm.import_told`"
+            f"{where}: class `{target.target}` makes a model that is told a class or a text, not embeddings: read it by "
+            "`patchloom.importers.path_ldm.import_told`, or make a pipeline of it by `patchloom import`"
         )
     if target.target not in known:
         raise FormatError(f"{where}: class `{target.target}` is not run here; known are {', '.join(known)}")
