@@ -183,8 +183,8 @@ def _check(own: _LatentDiffusion, unet: LatentUNetShape, stage: FirstStageShape,
 def _class(target: _Target, known: Mapping[str, T], where: str) -> T:
     if target.target in _TOLD_OTHERWISE and target.target not in known:
         raise FormatError(
-            f"{where}: class `{target.target}` makes a model that is told a class or a text, not embeddings: read it by "
-            "`patchloom.importers.path_ldm.import_told`, or make a pipeline of it by `patchloom import`"
+            f"{where}: class `{target.target}` makes a model that is told a class or a text, not embeddings: read it "
+            "by `patchloom.importers.path_ldm.import_told`, or make a pipeline of it by `patchloom import`"
         )
     if target.target not in known:
         raise FormatError(f"{where}: class `{target.target}` is not run here; known are {', '.join(known)}")
