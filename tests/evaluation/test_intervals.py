@@ -161,3 +161,10 @@ def test_nothing_to_resample_is_refused() -> None:
         mean(np.ones(5), groups=np.zeros(4))
     with pytest.raises(InputError, match="list of numbers"):
         mean(np.ones((5, 2)))
+
+
+def test_an_interval_holds_its_value_where_nearly_all_draws_are_alike() -> None:
+    draws = np.zeros(1000)
+    draws[:20] = 1.0  # fewer than one in forty: both quantiles are those of the others
+    interval = centred(0.0, draws, 0.95, "bootstrap", bounds=(0, 1))
+    assert interval.low <= 0.0 <= interval.high

@@ -59,9 +59,9 @@ def centred(
 ) -> Interval:
     """The value plus the spread of the draws about their mean: quantiles, or 1.96 deviations where draws are few.
 
-    The ends are kept within `bounds`, the range that the quantity has at all. A draw may leave the quantity undefined
-    (one cell drawn every time has no variance between cells): up to a tenth of them are left out, and the method says
-    how many. Raises InputError where more are, or fewer than two remain.
+    It holds the value. The ends are kept within `bounds`, the range that the quantity has at all. A draw may leave the
+    quantity undefined (one cell drawn every time has no variance between cells): up to a tenth of them are left out,
+    and the method says how many. Raises InputError where more are, or fewer than two remain.
     """
     every = np.asarray(draws, dtype=np.float64)
     spread = every[np.isfinite(every)]
@@ -76,6 +76,7 @@ def centred(
     spread = spread - spread.mean()
     if len(spread) >= FEW_DRAWS:
         down, up = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
+        down, up = min(down, 0.0), max(up, 0.0)  # of rare draws far from all others the mean lies outside both
     else:
         up = normal_quantile(level) * spread.std(ddof=1)
         down, method = -up, f"{method}, normal"
