@@ -49,6 +49,7 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.machine import DTYPES
 from patchloom.networks.layers import PixelNorm
 from patchloom.networks.unet import UNet, UNetShape
+from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.training import loop
@@ -58,7 +59,7 @@ from patchloom.training.run import identity
 from patchloom.trials.seams import LAST
 
 GROUPS, HEADS = 8, 4
-WINDOW, CORE, STEPS, GUIDANCE = 32, 24, 10, 3.0
+WINDOW, CORE, STEPS, GUIDANCE = 32, 24, 10, Guidance(3.0, rescale=0.0)
 WEIGHTS = "averaged.safetensors"
 HEAD = (
     "| kind | loss at 0.1 / 0.3 / 1 / 3 | CPU s a window | plan | kernel | frechet | similarity | its floor | AUC "
