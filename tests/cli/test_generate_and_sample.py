@@ -93,7 +93,7 @@ def test_an_interrupted_image_is_finished_by_the_same_command(
     assert not out.exists()
     other = patchloom("generate", pipeline, "--grid", grid, "-o", out, "--batch", 2, "--seed", 5)
     assert other.exit_code == 1
-    assert "repeat that command to finish it, or delete" in other.stderr
+    assert "Repeat that command to finish it, name another folder with --work" in other.stderr
 
     assert patchloom("generate", pipeline, "--grid", grid, "-o", out, "--batch", 2).exit_code == 0
     assert len(set(kept)) == len(kept)

@@ -47,9 +47,16 @@ def test_a_region_of_an_earlier_image_is_made_anew(pipeline: Path, grid: Path, t
     whole = json.loads(patchloom("generate", pipeline, "--grid", grid, "-o", third, "--dry-run", "--json").stdout)
     assert 0 < json.loads(result.stdout)["network_evaluations"] < whole["network_evaluations"]
     missing = patchloom("generate", *again, "-o", third, "--keep", tmp_path / "none.png")
-    assert "has no latents beside it" in missing.stderr
-    uneven = patchloom("generate", pipeline, "--grid", grid, "-o", third, "--keep", first, "--region", "3,0,8,8")
-    assert "multiples of 8" in uneven.stderr
+    assert f"there is no file `{tmp_path / 'none.png'}` to keep" in missing.stderr
+    first.with_name("bare.png").write_bytes(first.read_bytes())
+    bare = patchloom("generate", *again, "-o", third, "--keep", first.with_name("bare.png"))
+    assert "has no latents beside it" in bare.stderr
+    edit = ("generate", pipeline, "--grid", grid, "-o", third, "--keep", first, "--region")
+    assert (
+        "8 px a side and made anew as a whole; the region around it that does not is 0,8,16,16"
+        in patchloom(*edit, "3,9,8,8").stderr
+    )
+    assert "100,0,50,33 does not lie inside the image of 128 x 96 px" in patchloom(*edit, "100,0,50,33").stderr
 
 
 def read_record_reach(pipeline: Path) -> int:

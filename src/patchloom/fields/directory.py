@@ -151,7 +151,7 @@ def _hold(path: Path) -> int:
         owner = f"process {owner}" if owner else "another process"
         os.close(handle)
         raise MismatchError(
-            f"the store `{path.parent}` is in use by {owner}; wait until it ends or give another folder"
+            f"the store `{path.parent}` is in use by {owner}; wait until it ends, or name another folder with --work"
         ) from None
     except BaseException:
         os.close(handle)
@@ -176,9 +176,14 @@ def _agree(folder: Path, manifest: Mapping[str, Any]) -> None:
     differences = list(_differences(found, wanted, ""))
     if differences:
         raise MismatchError(
-            f"the store `{folder}` belongs to another run: {'; '.join(differences)}. "
-            "Run with the same settings to go on, or give another folder"
+            f"the store `{folder}` belongs to another run, which was not finished: {'; '.join(differences)}. Repeat "
+            "that command to finish it, name another folder with --work, or delete this one"
         )
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; of a digest its beginning."""
+    return f"{value:.19}" if isinstance(value, str) and value.startswith("sha256:") else f"{value!r:.80}"
 
 
 def _differences(found: Any, wanted: Any, where: str) -> Iterator[str]:
@@ -186,4 +191,4 @@ def _differences(found: Any, wanted: Any, where: str) -> Iterator[str]:
         for key in sorted(found.keys() | wanted.keys()):
             yield from _differences(found.get(key), wanted.get(key), f"{where}.{key}" if where else key)
     elif found != wanted:
-        yield f"{where} is {found!r:.80} there and {wanted!r:.80} here"
+        yield f"{where} is {_shown(found)} there and {_shown(wanted)} here"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchloom import weights
-from patchloom.errors import MismatchError, MissingError
+from patchloom.errors import GeometryError, MismatchError, MissingError
 from patchloom.geometry import Box, Frame
 from patchloom.loom.keep import Kept
 from patchloom.loom.latents import SUFFIX, Latents, read_latents
@@ -46,12 +46,21 @@ class Edit:
                 f"the image to keep is {found.width * factor} x {found.height * factor} px (width x height), the "
                 f"grid's canvas {canvas.width * factor} x {canvas.height * factor}; give a grid of the same extent"
             )
+        check_inside(self.region, canvas.box.times(factor))
+        whole = _on_latents(self.region, factor)
+        if whole != self.region:
+            raise GeometryError(
+                f"the region X,Y,WIDTH,HEIGHT = {_xywh(self.region)} cuts latents, which are {factor} px a side and "
+                f"made anew as a whole; the region around it that does not is {_xywh(whole)}"
+            )
         return Kept(self.latents, self.region.over(factor))
 
 
 def open_edit(path: Path, region: Box) -> Edit:
     """An edit of an image whose latents lie beside it, or of a file of latents. Raises MissingError or FormatError."""
     beside = latents_beside(path)
+    if not path.is_file() and not beside.is_file():
+        raise MissingError(f"there is no file `{path}` to keep")
     file = beside if beside.is_file() else path
     if path.suffix != SUFFIX and file == path:
         raise MissingError(
@@ -59,6 +68,26 @@ def open_edit(path: Path, region: Box) -> Edit:
             "make it with `patchloom generate --save-latents` to edit it later"
         )
     return Edit(read_latents(file), weights.digest(file), region)
+
+
+def check_inside(region: Box, image: Box) -> None:
+    """Raise GeometryError for a region, in pixels, that is empty or leaves the image."""
+    if region.area == 0 or not image.contains(region):
+        raise GeometryError(
+            f"the region X,Y,WIDTH,HEIGHT = {_xywh(region)} does not lie inside the image of {image.width} x "
+            f"{image.height} px (width x height)"
+        )
+
+
+def _on_latents(region: Box, factor: int) -> Box:
+    """The least region of whole latents around one, in pixels."""
+    top, left = region.y // factor, region.x // factor
+    bottom, right = -(-region.stop_y // factor), -(-region.stop_x // factor)
+    return Box(top, left, bottom - top, right - left).times(factor)
+
+
+def _xywh(box: Box) -> str:
+    return f"{box.x},{box.y},{box.width},{box.height}"
 
 
 def latents_beside(path: Path) -> Path:

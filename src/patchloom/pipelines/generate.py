@@ -12,7 +12,7 @@ import torch
 from patchloom import weights
 from patchloom.diffusion.guidance_similarity import Pull
 from patchloom.diffusion.official import start_deviation
-from patchloom.errors import GeometryError, InputError
+from patchloom.errors import InputError
 from patchloom.fields.field import Cropped, Field
 from patchloom.fields.stores import Store
 from patchloom.fields.views import Added, Scaled
@@ -28,7 +28,7 @@ from patchloom.loom.orders import weave_canvas, weave_down, weave_parts, weave_r
 from patchloom.loom.run import Run, figures
 from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, needed, tiling_of
-from patchloom.pipelines.edit import Edit
+from patchloom.pipelines.edit import Edit, check_inside
 from patchloom.pipelines.following import following
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import Settings, denoiser_of, evaluations_of, plan_of, sized, stages_of
@@ -158,11 +158,7 @@ def part_of(pipeline: Pipeline, run: Run[Any], settings: Settings, only: Box | N
     factor, whole = pipeline.record.factor, run.latents.box
     if edit is not None:
         raise InputError("an edit gives the whole image back: choose either a region to make alone, or one to edit")
-    if only.area == 0 or not whole.times(factor).contains(only):
-        raise GeometryError(
-            f"the region X,Y,WIDTH,HEIGHT = {only.x},{only.y},{only.width},{only.height} does not lie inside the "
-            f"image of {whole.width * factor} x {whole.height * factor} px (width x height)"
-        )
+    check_inside(only, whole.times(factor))
     return needed(pipeline, settings, run.shape, only)
 
 

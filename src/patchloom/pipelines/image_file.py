@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from patchloom.errors import InputError, MismatchError
+from patchloom.errors import InputError
 from patchloom.fields.directory import DirectoryStore, delete_store
 from patchloom.fields.weave import Crew
 from patchloom.geometry import Box
@@ -63,7 +63,7 @@ def generate_file(
     cost = estimate(pipeline, grid, settings, only=only, edit=edit)
     making = partial(generate, pipeline, grid, settings, only=only, edit=edit, crew=crew)
     saved = latents_beside(path) if save_latents else None
-    with _store(folder, provenance(pipeline, grid, settings, cost, only, edit)) as store:
+    with DirectoryStore(folder, provenance(pipeline, grid, settings, cost, only, edit)) as store:
         image = making(save=saved, store=store, progress=windows)
         write(image, path, compression=compression, quality=quality, progress=rows)
         if image.provenance.get("batch_portion") != crew.portion:  # memory ran out while the picture was written
@@ -104,13 +104,3 @@ def decoder_passes(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings) 
     """How often every tile goes through the decoder: more than once where exact norms are measured, and less deep."""
     frame = canvas(pipeline, grid)
     return tiling_of(pipeline, settings, (frame.height, frame.width)).passes
-
-
-def _store(folder: Path, manifest: dict[str, object]) -> DirectoryStore:
-    try:
-        return DirectoryStore(folder, manifest)
-    except MismatchError as error:
-        raise MismatchError(
-            f"{error}. The folder keeps an image that was not finished: repeat that command to finish it, "
-            f"or delete `{folder}`"
-        ) from None
