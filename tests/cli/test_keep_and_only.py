@@ -22,6 +22,7 @@ def test_a_part_alone_is_the_crop_of_the_whole(pipeline: Path, grid: Path, tmp_p
     result = patchloom("generate", pipeline, "--grid", grid, "-o", part, "--only", "41,7,50,33", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["size_px"] == [33, 50]
+    assert json.loads(result.stdout)["canvas_px"] == [96, 128]
     np.testing.assert_array_equal(pixels(part), pixels(whole)[:, 7:40, 41:91])
     assert describe(part)["provenance"]["only_xywh"] == [41, 7, 50, 33]
     outside = patchloom("generate", pipeline, "--grid", grid, "-o", part, "--only", "100,0,50,33")

@@ -98,7 +98,8 @@ def generate(
                     windows=counted(bar("denoise"), cost.windows + cost.background_windows),
                     rows=counted(bar("write"), height),
                 )
-    facts = {"pixel_size": str(loaded.pixel_size), "size_px": [height, width], **_counts(cost)}
+    sizes = {"size_px": [height, width], "canvas_px": list(size_of(loaded, grid))}  # with --only they differ
+    facts = {"pixel_size": str(loaded.pixel_size), **sizes, **_counts(cost)}
     if dry_run:
         ahead = calibrate(loaded, grid, settings, only=only, edit=edit)
         facts |= {"decoder_passes": decoder_passes(loaded, grid, settings)}

@@ -73,7 +73,7 @@ def _text(key: str, value: Any) -> str:  # noqa: PLR0911 - one return a kind of 
         return str(PixelSize(value))
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, (list, tuple)) and key == "size_px":
+    if isinstance(value, (list, tuple)) and key in ("size_px", "canvas_px"):
         height, width = value
         return f"{width} x {height} px (width x height)"
     if isinstance(value, (list, tuple)):
