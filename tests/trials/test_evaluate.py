@@ -18,6 +18,8 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.evaluation.estimates import Absent, Entry, Figure
 from patchloom.evaluation.report import read_report
 from patchloom.geometry import Box, PixelSize
+from patchloom.grids.grid import EmbeddingGrid
+from patchloom.pipelines import margin
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reference import embed_reference
@@ -190,19 +192,36 @@ def test_the_region_with_most_tissue_is_taken(tmp_path: Path) -> None:
         assert place.field == f"a/{place.y // 64 // FIELD},{place.x // 64 // FIELD}"
 
 
-def test_a_patch_is_the_large_image_where_one_window_covers_it(tiny: Pipeline, slides: Path, tmp_path: Path) -> None:
-    grid = embed_reference(
+@pytest.fixture
+def square(tiny: Pipeline, slides: Path) -> EmbeddingGrid:
+    """The grid of the upper left 128 px of a slide."""
+    return embed_reference(
         tiny.record,
         tiny.encoder(),
         slides.parent / "slide3.png",
         slide_pixel_size=PixelSize.parse("0.5um"),
-        region=Box(0, 0, 64, 64),
+        region=Box(0, 0, 128, 128),
         mode="all",
     )
-    whole = generate(tiny, grid, Settings()).pixels
-    (patch,) = patches_at(tiny, grid, [Box(0, 0, 64, 64)], Settings())
+
+
+def test_a_patch_without_a_margin_is_the_large_image_where_one_window_covers_it(
+    tiny: Pipeline, square: EmbeddingGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margin, "_MARGIN", 0)
+    whole = generate(tiny, square, Settings(window=16, core=16)).pixels
+    (patch,) = patches_at(tiny, square, [Box(0, 0, 128, 128)], Settings())
     difference = np.abs(whole.read(whole.frame.box).astype(int) - patch.astype(int))
     assert difference.max() <= 1
+
+
+def test_a_patch_is_the_inside_of_what_is_made_with_its_margin(
+    tiny: Pipeline, square: EmbeddingGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (patch,) = patches_at(tiny, square, [Box(32, 48, 64, 64)], Settings())
+    monkeypatch.setattr(margin, "_MARGIN", 0)
+    (around,) = patches_at(tiny, square, [Box(0, 16, 128, 128)], Settings())
+    np.testing.assert_array_equal(patch, around[:, 32:-32, 32:-32])
 
 
 def test_what_was_made_lies_where_it_is_said_to(finished: tuple[Path, Evaluation], tiny: Pipeline) -> None:

@@ -16,7 +16,7 @@ from patchloom.errors import InputError
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Box, Frame
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.decode import decode_windows
+from patchloom.pipelines.margin import decoded_inside, margin_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import BATCH_LATENTS, Settings, denoiser_of, stages_of
 from patchloom.rasters.opening import open_raster
@@ -32,13 +32,13 @@ def sample(
 ) -> UInt8:
     """One patch (n, 3, patch_px, patch_px) for each of n embeddings (n, dim), told to the whole patch.
 
-    Patch k starts from noise of its own place, or all from one noise with `same_noise`. Raises InputError for a
-    strength below 1, for which there is no image.
+    Patch k starts from noise of its own place, or all from one noise with `same_noise`, with a margin that is cut off.
+    Raises InputError for a strength below 1, for which there is no image.
     """
     if settings.strength < 1:
         raise InputError("a strength below 1 begins at an image, and an embedding is none; leave it out")
     record = pipeline.record
-    side = record.patch_px // record.factor
+    side = record.patch_px // record.factor + 2 * margin_of(pipeline)
     denoiser, stages = denoiser_of(pipeline, settings), stages_of(pipeline, settings)
     patches: list[UInt8] = []
     batch = settings.batch or max(BATCH_LATENTS // side**2, 1)
@@ -49,7 +49,7 @@ def sample(
         with torch.no_grad():
             x = noise(0) * stages[0].sigma
             latents = run(denoiser, stages, x, pipeline.told.patches(some), lambda number: noise(1 + number))  # noqa: B023
-            patches.append(decode_windows(latents, pipeline.autoencoder).cpu().numpy())
+            patches.append(decoded_inside(pipeline, latents).cpu().numpy())
     return np.concatenate(patches)
 
 

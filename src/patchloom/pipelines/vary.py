@@ -27,9 +27,10 @@ from patchloom.geometry import Frame
 from patchloom.loom.decode import BATCH
 from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas
-from patchloom.pipelines.conditioning import ByCells, CellScene
+from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, tiles_of
 from patchloom.pipelines.generate import run_of
+from patchloom.pipelines.margin import margin_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.reference import is_same
@@ -40,7 +41,6 @@ from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
 
 TABLE = "variations.csv"
-_MARGIN = 4
 _SIDE_BYTES = 8  # of the hash that is a seed
 
 
@@ -227,16 +227,6 @@ def _seen(pipeline: Pipeline, cells: _Cells, size_px: tuple[int, ...], pixels: N
     whole, around = pixels[:, : height * factor, : width * factor], (margin * factor, margin * factor)
     mirrored = np.pad(whole, ((0, 0), around, around), mode="symmetric")
     return _Seen(scene, frame, margin, ArrayField(latents_of(pipeline, ArrayField(mirrored))))
-
-
-def margin_of(pipeline: Pipeline) -> int:
-    """Latents around an image that are made with it and cut off.
-
-    Convolutions put zeros around what they see, so the outermost latents of a picture are unlike all others, and pixels
-    decoded beside them are dotted. Denoisers that are told tokens know windows of one size, and are given no more.
-    """
-    every = [one.conditioning for one in (pipeline, pipeline.worse) if one is not None]
-    return _MARGIN if all(isinstance(one, ByCells) for one in every) else 0
 
 
 def _variations(

@@ -14,9 +14,9 @@ from patchloom.diffusion.samplers import run as run_stages
 from patchloom.evaluation.patches import UInt8
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.loom.decode import decode_windows
 from patchloom.loom.run import Run
 from patchloom.pipelines.generate import plan_run
+from patchloom.pipelines.margin import decoded_inside, margin_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.settings import BATCH_LATENTS, Settings
 
@@ -24,11 +24,13 @@ from patchloom.pipelines.settings import BATCH_LATENTS, Settings
 def patches_at(pipeline: Pipeline, grid: EmbeddingGrid, boxes: Sequence[Box], settings: Settings) -> UInt8:
     """The pictures (n, 3, h, w) of boxes of one shape of a grid's canvas, each made as one window.
 
-    Each box sees the cells of the grid as a window of a large image would, and starts from the noise of its place.
+    Each box sees the cells of the grid as a window of a large image would, starts from the noise of its place, and is
+    made with a margin that is cut off.
     Raises GeometryError for a box that does not lie on whole latents, and what `plan_run` raises.
     """
     run = plan_run(pipeline, grid, settings)
-    windows = [box.over(pipeline.record.factor) for box in boxes]
+    margin = margin_of(pipeline)
+    windows = [box.over(pipeline.record.factor).grown(margin) for box in boxes]
     batch = settings.batch or min(max(BATCH_LATENTS // windows[0].area, 1), len(windows))
     run = replace(run, batch=batch)
     parts = [_made(pipeline, run, windows[start : start + batch]) for start in range(0, len(windows), batch)]
@@ -42,7 +44,7 @@ def _made(pipeline: Pipeline, run: Run[Any], windows: Sequence[Box]) -> UInt8:
     with torch.no_grad():
         start = _noise(run, full, 0) * run.stages[0].sigma
         latents = run_stages(run.denoiser, run.stages, start, condition, lambda k: _noise(run, full, 1 + k))
-        pictures: UInt8 = decode_windows(latents[: len(windows)], pipeline.autoencoder).cpu().numpy()
+        pictures: UInt8 = decoded_inside(pipeline, latents[: len(windows)]).cpu().numpy()
     return pictures
 
 
