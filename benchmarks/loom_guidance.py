@@ -88,7 +88,7 @@ def pulled(strength: float) -> Case:
 
 
 CASES = {
-    "window": [rescaled(0.7), limited(0.995, 3.0), limited(0.95, 1.5)],
+    "window": [rescaled(0.0), rescaled(1.0), limited(0.995, 3.0), limited(0.95, 1.5)],
     "null": [seldom(2), seldom(3), led("unguided", lambda told: Guidance(1.0))],
     "similarity": [pulled(0.1), pulled(0.3)],
 }
