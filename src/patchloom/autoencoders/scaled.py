@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -29,28 +30,28 @@ class Scaled(Protocol):
         ...
 
 
-class ScaledAutoencoder(nn.Module):
+class ScaledAutoencoder(nn.Module, ABC):
     """The protocol `Autoencoder` over `raw_latents` and `pixels`, which each kind has its own."""
 
     shape: Scaled
 
     @property
+    @abstractmethod
     def factor(self) -> int:
         """Pixels along a latent's side."""
-        raise NotImplementedError
 
     @property
     def channels(self) -> int:
         """Channels of a latent."""
         return self.shape.channels
 
+    @abstractmethod
     def raw_latents(self, pixels: Tensor) -> Tensor:
         """Float (b, 3, H, W) in [-1, 1] to latents before scaling."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pixels(self, latents: Tensor) -> Tensor:
         """Latents as they leave `encode` to float (b, 3, H, W), about [-1, 1]."""
-        raise NotImplementedError
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 (b, 3, h * factor, w * factor) to float32 (b, channels, h, w). Raises InputError for other pixels."""
