@@ -170,9 +170,11 @@ def trained(config: DenoiserTraining, kind: str, folder: Path, dtype: torch.dtyp
             task, config.optimisation, config.upkeep, place, machine, identity=known, resume=resume, report=_say(kind)
         )
     averaged = task.module
+    if not isinstance(averaged, UNet):
+        raise TypeError(f"expected our U-Net, found {type(averaged).__name__}")
     averaged.load_state_dict(load_file(place / WEIGHTS))
     averaged.eval().requires_grad_(False)
-    return Trained(kind, averaged, task.judge(averaged)[0])  # type: ignore[arg-type]
+    return Trained(kind, averaged, task.judge(averaged)[0])
 
 
 def _say(kind: str) -> Callable[..., None]:
