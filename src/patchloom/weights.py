@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -42,6 +42,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         told = mistaken(path) or f"is damaged or not safetensors: {error}; download or copy it again"
         raise FormatError(f"weight file `{path}` {told}") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself, its tensors unread. Raises FormatError for a damaged file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise FormatError(f"`{path}` is damaged or not safetensors: {error}; delete it") from None
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

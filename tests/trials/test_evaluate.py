@@ -65,7 +65,9 @@ def test_every_part_of_the_table_is_there(finished: tuple[Path, Evaluation]) -> 
     assert (folder / "report.txt").read_text(encoding="utf-8").startswith("tiny on slides.csv")
     page = (folder / "report.html").read_text(encoding="utf-8")
     patches = sum(len(slide.half("A")) for slide in evaluation.slides)
-    assert page.count("data:image/png;base64,") == 2 * (2 * 3 + -(-patches // 6))  # wholes, middles, rows of six
+    pairs = 2 * 3 + -(-patches // 6) + 1  # wholes and middles, rows of six, and those nearest to the training set
+    assert page.count("data:image/png;base64,") == 2 * pairs
+    assert "nearest to a training patch" in page
     assert "patches: frechet_axes" in page
 
 

@@ -22,6 +22,7 @@ from patchloom.training.config import AutoencoderTraining
 from patchloom.training.discriminator import Adversaries, PatchDiscriminator
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
+from patchloom.training.made import MARGIN, inside, made_latents
 
 _VALIDATION_CROPS = 64  # at most
 _SHOWN = 8  # of them, in a picture
@@ -32,8 +33,15 @@ class AutoencoderTask:
     """Random crops of every plot in random views. A datum is one patch's worth of a plot's area."""
 
     def __init__(
-        self, config: AutoencoderTraining, dataset: Dataset, device: torch.device, *, compiled: bool = False
+        self,
+        config: AutoencoderTraining,
+        dataset: Dataset,
+        device: torch.device,
+        *,
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
+        """`dtype` is that of the products by which latents are made, where the config asks for such."""
         torch.manual_seed(config.seed)
         self.config = config
         network = ConvolutionalAutoencoder(config.shape)
@@ -46,6 +54,9 @@ class AutoencoderTask:
         whole = Adversaries(network, PatchDiscriminator()) if config.losses.adversarial else network
         self.module: nn.Module = channels_last(whole.to(device))
         self.criterion = Criterion(config.losses, device)
+        self.made = None
+        if config.made:
+            self.made = made_latents(config, config.made, dataset, network, dtype)
         self.pixels, self.plots = _pixels(dataset, config.crop_px, device)
         self.held_out = _validation(dataset, device)
         if compiled:
@@ -57,15 +68,17 @@ class AutoencoderTask:
 
     def loss(self, index: Tensor, draws: Draws) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss, a scalar, of one crop of the plot of each datum numbered `index` (b,), and its parts."""
-        crops = self._crops(index, draws)
         network = _network(self.module)
+        made = self._made(len(index), draws)
+        crops = self._crops(index[: len(index) - (len(made[0]) if made else 0)], draws)
         latents = self._latents(network, crops)
         if draws.host.random() < self.config.equivariance:
-            latents, crops = F.avg_pool2d(latents, 2), F.avg_pool2d(crops, 2)
+            latents, crops, made = F.avg_pool2d(latents, 2), F.avg_pool2d(crops, 2), None
         noise = torch.randn(latents.shape, generator=draws.device, device=latents.device)
         decoded = network.pixels(latents + self.config.latent_noise * noise).float()
         discriminator = self.module.discriminator if isinstance(self.module, Adversaries) else None
-        return self.criterion(decoded, crops, draws, discriminator)
+        free = (inside(network.pixels(made[0]).float(), MARGIN * network.factor), made[1]) if made else None
+        return self.criterion(decoded, crops, draws, discriminator, free)
 
     @torch.no_grad()
     def judge(self, averaged: nn.Module) -> tuple[Mapping[str, float], Mapping[str, NDArray[np.uint8]]]:
@@ -108,6 +121,14 @@ class AutoencoderTask:
             return _standardised_by_batch(network.raw_latents(crops))
         with torch.no_grad():
             return network.standardised(network.raw_latents(crops).float())
+
+    def _made(self, batch: int, draws: Draws) -> tuple[Tensor, Tensor] | None:
+        """Latents that a denoiser made, for a share of the batch, and their colours."""
+        count = min(round(batch * self.config.made.share), batch - 1) if self.config.made else 0
+        if self.made is None or not count:
+            return None
+        latents, colours = self.made.draw(count, self.config.crop_px // _network(self.module).factor, draws)
+        return latents.contiguous(memory_format=torch.channels_last), colours
 
     def _crops(self, index: Tensor, draws: Draws) -> Tensor:
         side = self.config.crop_px

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from patchloom.encoders.perceptual import PerceptualDistance
@@ -48,27 +49,39 @@ class Criterion:
         self.distance = _distance(device) if weights.perceptual else None
 
     def __call__(
-        self, decoded: Tensor, crops: Tensor, draws: Draws, discriminator: nn.Module | None = None
+        self,
+        decoded: Tensor,
+        crops: Tensor,
+        draws: Draws,
+        discriminator: nn.Module | None = None,
+        made: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Figures]:
         """The loss of decoded pictures (b, 3, h, w) in [-1, 1], and each term as it is before it is weighted.
 
-        With a discriminator the loss holds its own too: the gradients of the two do not mix.
+        With a discriminator the loss holds its own too: the gradients of the two do not mix. `made` are pictures
+        (n, 3, h, w) without an original, for the discriminator alone, and their colours (n, 3, h / k, w / k).
         """
-        weights = self.weights
+        weights, pictures = self.weights, decoded
+        if made is not None:
+            pictures = torch.cat([decoded, made[0]])
+            decoded = pictures[: len(crops)]
         figures = {"absolute": (decoded - crops).abs().mean(), "edges": edge_difference(decoded, crops)}
         kept = weights.l1 * figures["absolute"] + weights.edges * figures["edges"]
+        if made is not None:
+            figures["colours"] = colour_difference(pictures[len(crops) :], made[1])
+            kept = kept + figures["colours"]
         if self.distance is None and discriminator is None:
             return kept, figures
-        made, real = shifted(decoded, crops, draws)
+        shown, real = shifted(pictures, crops, draws)
         if self.distance is not None:
-            figures["perceptual"] = self.distance(made, real).mean()
+            figures["perceptual"] = self.distance(shown[: len(crops)], real).mean()
             kept = kept + weights.perceptual * figures["perceptual"]
         if discriminator is None:
             return kept, figures
-        adversarial = -as_judge(discriminator, made).mean()
+        adversarial = -as_judge(discriminator, shown).mean()
         share = weights.adversarial if draws.seen >= weights.start else 0.0
-        total, weight = balanced(kept, adversarial, decoded, share, weights.cap)
-        own = hinge(discriminator(real), discriminator(made.detach()))
+        total, weight = balanced(kept, adversarial, pictures, share, weights.cap)
+        own = hinge(discriminator(real), discriminator(shown.detach()))
         figures |= {"adversarial": adversarial, "adversarial_weight": weight, "discriminator": own}
         return total + _QUIET * own, figures
 
@@ -77,6 +90,11 @@ def edge_difference(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the steps from each pixel to the next, across and down."""
     difference = a - b
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def colour_difference(pictures: Tensor, colours: Tensor) -> Tensor:
+    """Mean absolute difference of pictures (n, 3, k h, k w), reduced by k, and colours (n, 3, h, w)."""
+    return (F.avg_pool2d(pictures, pictures.shape[-1] // colours.shape[-1]) - colours).abs().mean()
 
 
 def shifted(one: Tensor, two: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:

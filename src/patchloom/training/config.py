@@ -47,6 +47,25 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Latents that a denoiser makes from the training grids: what a decoder meets in use, beside an encoder's."""
+
+    denoiser: str  # folder, relative to the config file
+    windows: int = 2000  # made once, before the first step, and kept in `output`
+    window: int = 32  # latents a side
+    share: float = 0.5  # of each batch
+    steps: int = 11
+    sigma_min: float = 0.02
+    sigma_max: float = 40.0
+    guidance: float = 1.0
+    rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "windows", "window", "steps", "sigma_min", "sigma_max")
+        _check_share("made.share", self.share)
+
+
+@dataclass(frozen=True, slots=True)
 class AutoencoderTraining:
     """An autoencoder on the pixels of a prepared dataset."""
 
@@ -59,6 +78,7 @@ class AutoencoderTraining:
     initial: str | None = None  # folder of an autoencoder whose weights a new run starts from
     parts: Literal["all", "decoder"] = "all"  # `decoder`: encoder and latents stay bit by bit those of `initial`
     losses: Losses = field(default_factory=Losses)
+    made: Made | None = None
     latent_noise: float = 0.1  # deviation of the noise that the decoder learns to withstand
     equivariance: float = 0.25  # share of steps in which a halved latent must decode to the halved picture
     seed: int = 0
@@ -69,6 +89,11 @@ class AutoencoderTraining:
         _check_share("equivariance", self.equivariance)
         if self.parts == "decoder" and self.initial is None:
             raise InputError("`parts: decoder` trains on an autoencoder that is there: name its folder as `initial`")
+        if self.made and (self.parts != "decoder" or not self.losses.adversarial):
+            raise InputError(
+                "latents that are `made` have no picture to be held to, and belong to the encoder that the denoiser "
+                "learnt from: set `parts: decoder` and `losses.adversarial`"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +192,8 @@ def read_config(path: Path) -> Training:
     for key in ("data", "output", "autoencoder", "initial"):
         if isinstance(values.get(key), str):
             values[key] = str(base / values[key])
+    if isinstance(made := values.get("made"), dict) and isinstance(made.get("denoiser"), str):
+        made["denoiser"] = str(base / made["denoiser"])
     config: Training = records.load(_KINDS[kind], values, str(path))
     return config
 

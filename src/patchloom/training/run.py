@@ -87,7 +87,7 @@ def outcome(config: Training, progress: Progress) -> dict[str, str | int | float
 
 def _task(config: Training, dataset: Dataset, machine: loop.Machine, resume: bool) -> loop.Task:
     if isinstance(config, AutoencoderTraining):
-        return AutoencoderTask(config, dataset, machine.device, compiled=machine.compile)
+        return AutoencoderTask(config, dataset, machine.device, dtype=machine.dtype, compiled=machine.compile)
     if isinstance(config, EncoderTraining):
         return EncoderTask(config, dataset, machine.device, compiled=machine.compile)
     return DenoiserTask(_begun(config, resume), dataset, machine.device, compiled=machine.compile)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from patchloom.evaluation.diversity import diversity
 from patchloom.evaluation.entries import of_diversity, of_memorisation
 from patchloom.evaluation.estimates import Absent, Entry, Side
 from patchloom.evaluation.features import Features, features
+from patchloom.evaluation.html import Beside
 from patchloom.evaluation.matrices import Rows
-from patchloom.evaluation.memorisation import memorisation
+from patchloom.evaluation.memorisation import Memorisation, memorisation
 from patchloom.evaluation.patches import IN_MEMORY, Patches, UInt8, from_arrays, joined
 from patchloom.evaluation.ratios import ratios
 from patchloom.fields.field import Cropped, Field
@@ -24,6 +25,7 @@ from patchloom.geometry import Box
 from patchloom.rasters.opening import open_raster
 from patchloom.rasters.rescaled import Rescaled
 from patchloom.trials.autoencoding import decoded, reconstruction_entries
+from patchloom.trials.copies import nearest_pairs
 from patchloom.trials.held_out import LARGE, HeldOut, Place, is_large, made_of
 from patchloom.trials.large import NO_LARGE, large_of, seam_figures, similarities, wholes
 from patchloom.trials.measuring import Measuring
@@ -47,20 +49,28 @@ class _Sets:
     alike: Rows  # of `made` and then `composed`: the patches at the places of `crops`, in their order
 
 
+@dataclass(slots=True, eq=False)
+class Measured:
+    """Figures, and the pictures that some of them must be looked at with."""
+
+    entries: list[Entry] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
+
+
 def figures_of(
     measuring: Measuring, slides: Sequence[HeldOut], entries: Sequence[Slide], encoders: Sequence[Encoder]
-) -> list[Entry]:
+) -> Measured:
     """Every figure, the networks one after the other. Raises InputError where a half has fewer than two patches."""
     sets, large = _sets(measuring, slides, entries), large_of(measuring, slides, entries)
-    found: list[Entry] = []
+    found = Measured()
     for encoder, similar in zip(encoders, similarities(measuring, large, encoders), strict=True):
-        found += _distances(measuring, sets, encoder)
-        found += wholes(measuring, large, encoder)
-        found += similar
-        found += _diversity(measuring, slides, entries, encoder)
-    found += seam_figures(measuring, large)
+        _distances(measuring, sets, encoder, found)
+        found.entries += wholes(measuring, large, encoder)
+        found.entries += similar
+        found.entries += _diversity(measuring, slides, entries, encoder)
+    found.entries += seam_figures(measuring, large)
     through = np.stack([sets.back.read(number) for number in range(sets.back.n)])
-    found += reconstruction_entries(measuring.pipeline, Pictures(sets.source, None), through, measuring.lpips)
+    found.entries += reconstruction_entries(measuring.pipeline, Pictures(sets.source, None), through, measuring.lpips)
     return found
 
 
@@ -128,7 +138,9 @@ def _pictures(arrays: list[UInt8], places: Sequence[Place], codec: str) -> Patch
     return from_arrays(arrays, groups=np.array([place.field for place in places], dtype=object), codec=codec)
 
 
-def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder) -> Iterator[Entry]:
+def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder, found: Measured) -> None:
+    """Add the distances of patches, of what the autoencoder keeps and of crops, and the search for copies."""
+
     def seen(patches: Patches) -> Features:
         return features(patches, encoder, progress=measuring.bars(f"{encoder.spec.name}: {patches.name}"))
 
@@ -136,20 +148,25 @@ def _distances(measuring: Measuring, sets: _Sets, encoder: Encoder) -> Iterator[
     axes = None if measuring.training is None else seen(measuring.training.patches)
 
     def against(synthetic: Features, prefix: str) -> list[Entry]:
-        found = compare(reference, synthetic, training=axes, source=source, effort=measuring.effort)
-        return [_told(one, prefix) for one in found]
+        compared = compare(reference, synthetic, training=axes, source=source, effort=measuring.effort)
+        return [_told(one, prefix) for one in compared]
 
-    yield from against(made, "patches")
-    yield from against(seen(sets.back), "autoencoder")
+    found.entries += against(made, "patches")
+    found.entries += against(seen(sets.back), "autoencoder")
     if sets.crops is None:
-        yield Absent("crops: frechet_axes", NO_LARGE)
+        found.entries.append(Absent("crops: frechet_axes", NO_LARGE))
     else:
         crops = seen(sets.crops)
         alike = _chosen([made, *([] if sets.composed is None else [seen(sets.composed)])], sets.alike)
-        yield from against(crops, "crops")
+        found.entries += against(crops, "crops")
         over = ratios(reference, crops, alike, source=source, training=axes, effort=measuring.effort)
-        yield from (_named(one, f"crops_over_patches: {one.name}") for one in over)
-    yield from _memorised(axes, reference, made)
+        found.entries += (_named(one, f"crops_over_patches: {one.name}") for one in over)
+    if measuring.training is None or axes is None:
+        found.entries.append(Absent("nearest_training_distance_ratio", NO_TRAINING))
+    else:
+        copies = _memorised(axes, reference, made)
+        found.entries += of_memorisation(copies, made.space, (axes.side, reference.side, made.side))
+        found.beside.append(nearest_pairs(copies, sets.made, measuring.training.patches, encoder.spec.name))
 
 
 def _chosen(parts: Sequence[Features], rows: Rows) -> Features:
@@ -174,20 +191,16 @@ def _told(found: Entry, prefix: str) -> Entry:
     return replace(found, name=name, estimate=replace(found.estimate, floor=floor))
 
 
-def _memorised(training: Features | None, unseen: Features, made: Features) -> tuple[Entry, ...]:
-    name = "nearest_training_distance_ratio"
-    if training is None:
-        return (Absent(name, NO_TRAINING),)
+def _memorised(training: Features, unseen: Features, made: Features) -> Memorisation:
     groups = {"held_out_groups": unseen.groups, "synthetic_groups": made.groups}
     several = {key: value if _several(value) else None for key, value in groups.items()}
-    found = memorisation(
+    return memorisation(
         training.rows,
         unseen.rows,
         made.rows,
         held_out_groups=several["held_out_groups"],
         synthetic_groups=several["synthetic_groups"],
     )
-    return of_memorisation(found, made.space, (training.side, unseen.side, made.side))
 
 
 def _several(groups: object) -> bool:

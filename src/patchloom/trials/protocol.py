@@ -81,9 +81,9 @@ def evaluate_pipeline(
     measuring = Measuring(pipeline, settings, folder, seen, Effort(seed=settings.seed), bars, lpips)
     made = figures_of(measuring, slides, entries, [making.encoder, *own])
     notes = [*_notes(pipeline, slides, broken, seen), *_judges(making.encoder, own)]
-    found = report(f"{pipeline.record.name} on {test.name}", made, notes)
+    found = report(f"{pipeline.record.name} on {test.name}", made.entries, notes)
     write_report(found, folder / REPORT)
-    write_page(found, folder / PAGE, pictures(measuring, slides, entries))
+    write_page(found, folder / PAGE, [*pictures(measuring, slides, entries), *made.beside])
     (folder / TABLE).write_text(table(found), encoding="utf-8")
     return Evaluation(found, tuple(slides), tuple(broken))
 

@@ -1,0 +1,112 @@
+"""Latents as a denoiser makes them from training grids, so that a decoder learns to draw these, too.
+
+A denoiser's latents are not quite an encoder's: a decoder that has seen the latter alone draws the former's faults.
+There is no picture that made latents should become, so a discriminator says what is wrong with them, and the decoder's
+own first picture, reduced to one colour a latent, what must stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchloom import weights
+from patchloom.autoencoders.convolutional import ConvolutionalAutoencoder
+from patchloom.autoencoders.files import digest
+from patchloom.datasets.dataset import Dataset, check_latents
+from patchloom.diffusion.guidance import guided
+from patchloom.diffusion.levels import karras
+from patchloom.diffusion.samplers import dpmpp_2m, run
+from patchloom.errors import InputError, MismatchError
+from patchloom.networks.files import WEIGHTS, load_denoiser
+from patchloom.training.config import AutoencoderTraining, Made
+from patchloom.training.draws import Draws
+from patchloom.training.ema import channels_last
+from patchloom.training.windows import Windows
+
+NAME = "made.safetensors"
+MARGIN = 4  # latents around a window that are cut off once it is made, or drawn: the outermost are unlike all others
+_BATCH = 16
+_LATENTS, _COLOURS = "latents", "colours"
+
+
+@dataclass(frozen=True, slots=True)
+class MadeLatents:
+    """Made windows, and what must stay of their pictures."""
+
+    latents: Tensor  # (n, channels, side, side) float16
+    colours: Tensor  # (n, 3, side, side) float16 in [-1, 1]: the first decoder's pictures, a mean for each latent
+
+    def draw(self, count: int, side: int, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Colours (count, 3, side, side) somewhere in some windows, and latents there with the margin around them."""
+        number = torch.randint(len(self.latents), (count,), generator=draws.device, device=self.latents.device)
+        wide = side + 2 * MARGIN
+        y, x = (draws.host.randrange(self.latents.shape[-1] - wide + 1) for _ in "yx")
+        latents, colours = (one[number, :, y : y + wide, x : x + wide].float() for one in (self.latents, self.colours))
+        return latents, inside(colours, MARGIN)
+
+
+def inside(pictures: Tensor, margin: int) -> Tensor:
+    """Pictures without so many rows and columns on each side."""
+    return pictures[..., margin : pictures.shape[-2] - margin, margin : pictures.shape[-1] - margin]
+
+
+def made_latents(
+    config: AutoencoderTraining, told: Made, dataset: Dataset, network: ConvolutionalAutoencoder, dtype: torch.dtype
+) -> MadeLatents:
+    """Read the windows that the run's folder keeps, or make them there with the network's present decoder.
+
+    Raises MismatchError where the folder keeps windows that were made otherwise, or the dataset's latents are of
+    another encoder; InputError where windows are too small for crops.
+    """
+    _check(config, told, dataset, network.factor)
+    path, device = Path(config.output) / NAME, network.mean.device
+    words = {key: str(value) for key, value in asdict(told).items() if key not in ("denoiser", "share")}
+    words["denoiser"] = weights.digest(Path(told.denoiser) / WEIGHTS)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _make(told, dataset, network, dtype)
+        weights.write_tensors({_LATENTS: made.latents, _COLOURS: made.colours}, path, words)
+    if weights.read_metadata(path) != words:
+        raise MismatchError(f"`{path}` was made by another denoiser, or otherwise than `made` says; delete it")
+    tensors = weights.read_tensors(path)
+    return MadeLatents(tensors[_LATENTS].to(device), tensors[_COLOURS].to(device))
+
+
+def _check(config: AutoencoderTraining, told: Made, dataset: Dataset, factor: int) -> None:
+    check_latents(dataset)
+    if config.initial is None or dataset.record.autoencoder != digest(Path(config.initial)):
+        raise MismatchError(
+            f"the latents of `{dataset.folder}` are of another encoder than `{config.initial}`, so what a denoiser "
+            "learnt from them is not for its decoder; name the dataset or the autoencoder that belong together"
+        )
+    least = config.crop_px // factor + 2 * MARGIN
+    if told.window < least:
+        raise InputError(f"`made.window` is {told.window} latents; crops of {config.crop_px} px need {least}")
+
+
+@torch.no_grad()
+def _make(told: Made, dataset: Dataset, autoencoder: ConvolutionalAutoencoder, dtype: torch.dtype) -> MadeLatents:
+    device = autoencoder.mean.device
+    plain, network = load_denoiser(Path(told.denoiser))
+    channels_last(network.to(device))
+    denoiser = guided(plain, told.guidance, rescale=told.rescale)
+    stages = dpmpp_2m(karras(told.steps, told.sigma_min, told.sigma_max))
+    windows = Windows.read(dataset, "train", autoencoder.factor, told.window + 2 * MARGIN, (1, 2), device)
+    draws = Draws.seeded(device, 0)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, told.windows, _BATCH):
+        count = min(_BATCH, told.windows - start)
+        index = torch.randint(len(windows), (count,), generator=draws.device, device=device)
+        like, condition = windows.draw(index, draws)
+        noise = torch.randn(like.shape, generator=draws.device, device=device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            latents = run(denoiser, stages, noise * stages[0].sigma, condition.to(device, torch.float32))
+            pictures = autoencoder.pixels(latents).float()
+        colours = F.avg_pool2d(pictures, autoencoder.factor)
+        parts.append((inside(latents, MARGIN).half(), inside(colours, MARGIN).half()))
+    return MadeLatents(*(torch.cat(part).contiguous() for part in zip(*parts, strict=True)))
