@@ -126,7 +126,9 @@ def test_a_run_with_a_discriminator_resumes_as_if_it_had_not_stopped(tmp_path: P
 def test_a_checkpoint_of_other_parts_is_refused(tmp_path: Path) -> None:
     config = decoder_config(tmp_path, Losses(), samples=8)
     train_config(config, CPU)
-    for other in (replace(config, parts="all"), replace(config, losses=ALL)):
+    train_config(replace(config, losses=ALL, output=str(tmp_path / "judged")), CPU)
+    wider = replace(config, losses=replace(ALL, discriminator=(8, 8)), output=str(tmp_path / "judged"))
+    for other in (replace(config, parts="all"), replace(config, losses=ALL), wider):
         with pytest.raises(MismatchError, match="another run than this config asks for"):
             train_config(other, CPU, resume=True)
 
@@ -169,9 +171,14 @@ def test_a_config_names_what_it_trains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"perceptual": -1.0}, "`losses.perceptual` must be 0 or more"), ({"l1": 0.0, "edges": 0.0}, "nothing else says")],
+    [
+        ({"perceptual": -1.0}, r"`losses\.perceptual` must be 0 or more"),
+        ({"l1": 0.0, "edges": 0.0}, "nothing else says"),
+        ({"discriminator": ()}, "one or more widths"),
+        ({"discriminator": (8, 0)}, "one or more widths"),
+    ],
 )
-def test_losses_that_make_no_run_are_refused(change: dict[str, float], message: str) -> None:
+def test_losses_that_make_no_run_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(Losses(), **change)  # type: ignore[arg-type]
 

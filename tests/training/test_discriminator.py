@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import nn
 
-from patchloom.training.discriminator import PatchDiscriminator, as_judge, balanced, hinge
+from patchloom.training.discriminator import WIDTHS, PatchDiscriminator, as_judge, balanced, hinge
 
 
-def test_scores_are_of_patches_of_40_px() -> None:
+@pytest.mark.parametrize(("widths", "stride", "patch"), [(WIDTHS, 8, 40), ((4, 8, 8, 8), 16, 80), ((4,), 2, 10)])
+def test_scores_are_of_patches(widths: tuple[int, ...], stride: int, patch: int) -> None:
     torch.manual_seed(0)
-    network = PatchDiscriminator()
-    picture = torch.randn(1, 3, 96, 96, requires_grad=True)
+    network = PatchDiscriminator(widths)
+    picture = torch.randn(1, 3, 192, 192, requires_grad=True)
     scores = network(picture)
-    assert scores.shape == (1, 1, 12, 12)
-    (gradient,) = torch.autograd.grad(scores[0, 0, 6, 6], picture)
+    assert scores.shape == (1, 1, 192 // stride, 192 // stride)
+    (gradient,) = torch.autograd.grad(scores[0, 0, 96 // stride, 96 // stride], picture)
     seen = gradient[0].abs().sum(0).nonzero()
-    assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [40, 40]
+    assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [patch, patch]
 
 
 def test_a_judge_teaches_the_picture_alone() -> None:

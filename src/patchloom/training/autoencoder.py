@@ -51,7 +51,8 @@ class AutoencoderTask:
             _start(network, Path(config.initial))
         self.decoder_only = config.parts == "decoder"
         network.encoder.requires_grad_(not self.decoder_only)
-        whole = Adversaries(network, PatchDiscriminator()) if config.losses.adversarial else network
+        judge = PatchDiscriminator(config.losses.discriminator) if config.losses.adversarial else None
+        whole = Adversaries(network, judge) if judge else network
         self.module: nn.Module = channels_last(whole.to(device))
         self.criterion = Criterion(config.losses, device)
         self.made = None

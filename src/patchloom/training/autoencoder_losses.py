@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from patchloom.encoders.perceptual import PerceptualDistance
 from patchloom.errors import DependencyError, InputError
-from patchloom.training.discriminator import as_judge, balanced, hinge
+from patchloom.training.discriminator import WIDTHS, as_judge, balanced, hinge
 from patchloom.training.draws import Draws
 
 SHIFT_PX = 8  # networks of stride 8 look at the pictures from a random one of 8 x 8 phases
@@ -31,9 +31,12 @@ class Losses:
     adversarial: float = 0.0  # the discriminator's push on a picture, over the push of all other losses together
     start: int = 0  # samples after which the decoder hears the discriminator, which learns from the first one on
     cap: float = 10.0  # most that the discriminator's loss is multiplied by to push so hard
+    discriminator: tuple[int, ...] = WIDTHS  # its widths, from half the resolution down; one more sees twice as far
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
+        if not self.discriminator or min(self.discriminator) < 1:
+            raise InputError(f"`losses.discriminator` is one or more widths from 1 on, not {self.discriminator}")
+        for name in (field.name for field in fields(self) if field.name != "discriminator"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"`losses.{name}` must be 0 or more, not {getattr(self, name)}")
         if self.l1 + self.edges + self.perceptual == 0:

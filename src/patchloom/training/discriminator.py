@@ -23,8 +23,9 @@ _EPS = 1e-12  # of a gradient's length
 
 
 class PatchDiscriminator(nn.Module):
-    """Pictures (b, 3, h, w) to scores (b, 1, h / 8, w / 8): above 0 for real. Each sees patches of 40 px.
+    """Pictures (b, 3, h, w) to scores: above 0 for real. With three widths (b, 1, h / 8, w / 8) of patches of 40 px.
 
+    A fourth width halves once more: (b, 1, h / 16, w / 16) of patches of 80 px.
     No norm: statistics over space or batch would tell it which pictures came together.
     """
 

@@ -17,6 +17,7 @@ from patchloom.training.autoencoder import AutoencoderTask, kept_encoder
 from patchloom.training.checkpoint import Progress
 from patchloom.training.config import AutoencoderTraining, DenoiserTraining, EncoderTraining, Training
 from patchloom.training.denoiser import DenoiserTask
+from patchloom.training.discriminator import WIDTHS
 from patchloom.training.encoder import EncoderTask
 from patchloom.training.events import LINES
 from patchloom.training.identity import Identity, digest
@@ -34,6 +35,7 @@ class Subject:
     projection: tuple[int, ...] | None = None  # of an encoder
     encoder: str | None = None  # digest of the autoencoder whose encoder is kept as it is
     adversarial: bool = False
+    discriminator: tuple[int, ...] = WIDTHS  # whatever it is where there is none
 
 
 def machine_of(device: str = "auto", dtype: str = "auto", compiled: bool | None = None) -> loop.Machine:
@@ -112,6 +114,7 @@ def _subject(config: Training, dataset_digest: str) -> Subject:
             dataset_digest,
             encoder=kept_encoder(config),
             adversarial=bool(config.losses.adversarial),
+            discriminator=config.losses.discriminator,
         )
     if isinstance(config, EncoderTraining):
         return Subject(config.kind, config.shape, dataset_digest, projection=config.projection)
