@@ -6,7 +6,7 @@ Half of some windows of every validation image (view 0, never test) are made ane
 is cut off, and their pictures held against the real ones of the other half: kernel distance in the conditioning
 encoder, in efficientnet-lite0 and in any `--encoder`, and the mean cosine to what the autoencoder keeps of the same
 window. The first rows are the real pictures of the half that is made anew, and that half through the autoencoder. An
-image gives at most `--most` windows, so that no large one decides alone; a hundred patches tell large differences only.
+image gives at most `--most` windows, so that no large one decides alone; sixty patches tell large differences only.
 """
 
 from __future__ import annotations

@@ -159,6 +159,13 @@ def test_windows_made_otherwise_are_refused(denoiser: Path, tmp_path: Path) -> N
         task_of(config_of(denoiser, tmp_path, guidance=3.0))
 
 
+def test_several_processes_do_not_make_windows(denoiser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="begin the run in one process"):
+        task_of(config_of(denoiser, tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_does_not_belong_together_is_refused(denoiser: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"need {CROP + 2 * MARGIN}"):
         task_of(config_of(denoiser, tmp_path, window=CROP + 2 * MARGIN - 1))

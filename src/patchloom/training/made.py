@@ -7,6 +7,7 @@ own first picture, reduced to one colour a latent, what must stay.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,13 +62,15 @@ def made_latents(
     """Read the windows that the run's folder keeps, or make them there with the network's present decoder.
 
     Raises MismatchError where the folder keeps windows that were made otherwise, or the dataset's latents are of
-    another encoder; InputError where windows are too small for crops.
+    another encoder; InputError where windows are too small for crops, or have yet to be made and several processes ask.
     """
     _check(config, told, dataset, network.factor)
     path, device = Path(config.output) / NAME, network.mean.device
     words = {key: str(value) for key, value in asdict(told).items() if key not in ("denoiser", "share")}
     words["denoiser"] = weights.digest(Path(told.denoiser) / WEIGHTS)
     if not path.exists():
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError(f"`{path}` is not there yet: begin the run in one process, which makes it, then resume it")
         path.parent.mkdir(parents=True, exist_ok=True)
         made = _make(told, dataset, network, dtype)
         weights.write_tensors({_LATENTS: made.latents, _COLOURS: made.colours}, path, words)
