@@ -24,6 +24,7 @@ SHAPES = [
     ConvolutionalShape(3, (4, 4), (0, 2), (2, 0)),
     ConvolutionalShape(2, (4, 4, 4, 4), (3, 0, 1, 1), (0, 3, 1, 1)),
     ConvolutionalShape(2, (4,), (1,), (1,)),
+    ConvolutionalShape(3, (4, 6), (1, 1), (1, 1), grain=5),
 ]
 
 
@@ -70,7 +71,7 @@ def test_a_pixel_is_seen_by_latents_within_the_encoder_s_reach_and_by_one_at_its
 
 
 @settings(max_examples=12)
-@given(shape=st.sampled_from(SHAPES[:3]), tile=st.integers(1, 9), data=st.data())
+@given(shape=st.sampled_from([*SHAPES[:3], SHAPES[-1]]), tile=st.integers(1, 9), data=st.data())
 def test_decoding_in_tiles_with_that_halo_is_decoding_the_whole(
     shape: ConvolutionalShape, tile: int, data: st.DataObject
 ) -> None:
@@ -91,7 +92,7 @@ def test_decoding_in_tiles_with_that_halo_is_decoding_the_whole(
 
 
 @settings(max_examples=12)
-@given(shape=st.sampled_from(SHAPES[:3]), tile=st.integers(1, 9), data=st.data())
+@given(shape=st.sampled_from([*SHAPES[:3], SHAPES[-1]]), tile=st.integers(1, 9), data=st.data())
 def test_encoding_in_tiles_with_that_halo_is_encoding_the_whole(
     shape: ConvolutionalShape, tile: int, data: st.DataObject
 ) -> None:

@@ -142,6 +142,23 @@ def test_a_step_with_every_loss_does_not_wait(tmp_path: Path) -> None:
     assert waits.found == []
 
 
+def test_a_decoder_may_gain_grain_and_begins_with_the_pictures_that_it_had(tmp_path: Path) -> None:
+    config = decoder_config(tmp_path, samples=8)
+    config = replace(config, shape=replace(config.shape, grain=4))
+    first = load_autoencoder(tmp_path / "first")
+    latents = torch.randn(2, first.channels, 6, 6)
+    begun = task_of(config).module
+    assert isinstance(begun, Adversaries)
+    assert torch.equal(begun.autoencoder.decode(latents), first.decode(latents))
+    train_config(config, CPU)
+    after = load_autoencoder(tmp_path / "run" / "autoencoder")
+    assert after.shape.grain == 4
+    assert digest(tmp_path / "run" / "autoencoder") == digest(tmp_path / "first")
+    back = replace(config, initial=str(tmp_path / "run" / "autoencoder"), shape=first.shape)
+    with pytest.raises(MismatchError, match=r"grain=4.* but `shape` is .*grain=0"):
+        task_of(back)
+
+
 def test_another_shape_is_refused(tmp_path: Path) -> None:
     config = replace(decoder_config(tmp_path), shape=ConvolutionalShape(3, (4, 8, 8), (1, 1, 1), (1, 1, 1)))
     with pytest.raises(MismatchError, match=r"of shape .*channels=2.* but `shape` is .*channels=3"):

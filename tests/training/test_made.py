@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -23,10 +24,11 @@ from patchloom.testing.colours import Colours, write_colours
 from patchloom.training import loop
 from patchloom.training.autoencoder import AutoencoderTask
 from patchloom.training.autoencoder_losses import Criterion, Losses
-from patchloom.training.checkpoint import NAME
+from patchloom.training.checkpoint import NAME, Progress
 from patchloom.training.config import AutoencoderTraining, Made, Optimisation, Upkeep, read_config
 from patchloom.training.discriminator import PatchDiscriminator
 from patchloom.training.draws import Draws
+from patchloom.training.journal import Report
 from patchloom.training.made import MARGIN, MadeLatents, inside
 from patchloom.training.run import train_config
 
@@ -58,8 +60,8 @@ def denoiser_data(folder: Path) -> str:
     return next(str(path.parent) for path in folder.rglob("dataset.json"))
 
 
-def task_of(config: AutoencoderTraining) -> AutoencoderTask:
-    return AutoencoderTask(config, open_dataset(Path(config.data)), DEVICE)
+def task_of(config: AutoencoderTraining, report: Report = lambda progress, figures: None) -> AutoencoderTask:
+    return AutoencoderTask(config, open_dataset(Path(config.data)), DEVICE, report=report)
 
 
 def test_windows_are_made_once(denoiser: Path, tmp_path: Path) -> None:
@@ -79,6 +81,31 @@ def test_windows_are_made_once(denoiser: Path, tmp_path: Path) -> None:
     assert again is not None
     assert torch.equal(again.latents, made.latents)
     assert (tmp_path / "run" / "made.safetensors").stat().st_mtime_ns == written
+
+
+def test_an_interrupted_making_goes_on(denoiser: Path, tmp_path: Path) -> None:
+    heard: list[float] = []
+
+    def interrupt(progress: Progress, figures: Mapping[str, float]) -> None:
+        heard.append(figures["made/windows"])
+        if heard == [16.0]:
+            raise KeyboardInterrupt
+
+    whole, parts = (replace(config_of(denoiser, tmp_path, windows=35), output=str(tmp_path / n)) for n in "ab")
+    with pytest.raises(KeyboardInterrupt):
+        task_of(parts, interrupt)
+    first = tmp_path / "b" / ".made.0.safetensors"
+    written = first.stat().st_mtime_ns
+    assert not (tmp_path / "b" / "made.safetensors").exists()
+    with pytest.raises(MismatchError, match="or otherwise than"):
+        task_of(replace(config_of(denoiser, tmp_path, windows=35, guidance=3.0), output=parts.output))
+    assert first.stat().st_mtime_ns == written
+    one, other = task_of(whole).made, task_of(parts, interrupt).made
+    assert one is not None
+    assert other is not None
+    assert torch.equal(one.latents, other.latents)
+    assert heard == [16, 16, 32, 35]
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["made.safetensors"]
 
 
 def test_drawn_latents_lie_over_drawn_colours() -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from patchloom.autoencoders.grain import GrainedConv
 from patchloom.errors import InputError
 
 
@@ -24,10 +25,13 @@ class ConvolutionalShape:
     widths: tuple[int, ...] = (64, 128, 256)
     encoder_blocks: tuple[int, ...] = (1, 2, 2)
     decoder_blocks: tuple[int, ...] = (1, 2, 2)
+    grain: int = 0  # waves of the latents that the decoder takes for chance
 
     def __post_init__(self) -> None:
         if not len(self.widths) == len(self.encoder_blocks) == len(self.decoder_blocks):
             raise InputError("an autoencoder needs as many encoder_blocks and decoder_blocks as widths")
+        if self.grain < 0:
+            raise InputError(f"an autoencoder has 0 or more waves of `grain`, not {self.grain}")
 
 
 class ConvolutionalAutoencoder(nn.Module):
@@ -149,8 +153,14 @@ def _encoder(shape: ConvolutionalShape) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _reading(shape: ConvolutionalShape) -> nn.Conv2d:
+    if shape.grain:
+        return GrainedConv(shape.channels, shape.widths[-1], shape.grain)
+    return nn.Conv2d(shape.channels, shape.widths[-1], 3, padding=1)
+
+
 def _decoder(shape: ConvolutionalShape) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(shape.channels, shape.widths[-1], 3, padding=1)]
+    layers: list[nn.Module] = [_reading(shape)]
     for level in reversed(range(len(shape.widths))):
         layers += [_Block(shape.widths[level]) for _ in range(shape.decoder_blocks[level])]
         if level:

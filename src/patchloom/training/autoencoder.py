@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ from patchloom.datasets.planes import Planes
 from patchloom.datasets.views import VIEWS, lay
 from patchloom.errors import InputError, MismatchError
 from patchloom.training.autoencoder_losses import Criterion
+from patchloom.training.checkpoint import Progress
 from patchloom.training.config import AutoencoderTraining
 from patchloom.training.discriminator import Adversaries, PatchDiscriminator
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
+from patchloom.training.journal import Report
 from patchloom.training.made import MARGIN, inside, made_latents
 
 _VALIDATION_CROPS = 64  # at most
@@ -40,8 +43,12 @@ class AutoencoderTask:
         *,
         dtype: torch.dtype = torch.float32,
         compiled: bool = False,
+        report: Report = lambda progress, figures: None,
     ) -> None:
-        """`dtype` is that of the products by which latents are made, where the config asks for such."""
+        """`dtype` is that of the products by which latents are made, where the config asks for such.
+
+        `report` hears how many there are.
+        """
         torch.manual_seed(config.seed)
         self.config = config
         network = ConvolutionalAutoencoder(config.shape)
@@ -57,7 +64,9 @@ class AutoencoderTask:
         self.criterion = Criterion(config.losses, device)
         self.made = None
         if config.made:
-            self.made = made_latents(config, config.made, dataset, network, dtype)
+            self.made = made_latents(
+                config, config.made, dataset, network, dtype, lambda count: report(Progress(), {"made/windows": count})
+            )
         self.pixels, self.plots = _pixels(dataset, config.crop_px, device)
         self.held_out = _validation(dataset, device)
         if compiled:
@@ -170,11 +179,14 @@ def kept_encoder(config: AutoencoderTraining) -> str | None:
 
 
 def _start(network: ConvolutionalAutoencoder, folder: Path) -> None:
-    """Give a network an autoencoder's weights and constants. Raises MismatchError where its shape is another one."""
+    """Give a network an autoencoder's weights and constants; a decoder may gain grain, and begins as if it had none.
+
+    Raises MismatchError where its shape is another one.
+    """
     first = load_autoencoder(folder)
-    if first.shape != network.shape:
+    if network.shape not in (first.shape, replace(first.shape, grain=first.shape.grain or network.shape.grain)):
         raise MismatchError(f"`initial` is `{folder}`, of shape {first.shape}, but `shape` is {network.shape}: copy it")
-    network.load_state_dict(first.state_dict())
+    network.load_state_dict(network.state_dict() | first.state_dict())
 
 
 def _survives(module: nn.Module, dtype: torch.dtype) -> bool:

@@ -61,7 +61,7 @@ def train_config(
     """
     dataset = open_dataset(Path(config.data))
     return loop.train(
-        _task(config, dataset, machine, resume),
+        _task(config, dataset, machine, resume, report),
         config.optimisation,
         config.upkeep,
         Path(config.output),
@@ -87,9 +87,11 @@ def outcome(config: Training, progress: Progress) -> dict[str, str | int | float
     }
 
 
-def _task(config: Training, dataset: Dataset, machine: loop.Machine, resume: bool) -> loop.Task:
+def _task(config: Training, dataset: Dataset, machine: loop.Machine, resume: bool, report: Report) -> loop.Task:
     if isinstance(config, AutoencoderTraining):
-        return AutoencoderTask(config, dataset, machine.device, dtype=machine.dtype, compiled=machine.compile)
+        return AutoencoderTask(
+            config, dataset, machine.device, dtype=machine.dtype, compiled=machine.compile, report=report
+        )
     if isinstance(config, EncoderTraining):
         return EncoderTask(config, dataset, machine.device, compiled=machine.compile)
     return DenoiserTask(_begun(config, resume), dataset, machine.device, compiled=machine.compile)
