@@ -80,13 +80,17 @@ def test_guided_flow_of_equal_variances_moves_the_mean_alone() -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_rescale_restores_each_window_s_deviation() -> None:
+def test_rescale_restores_each_window_s_deviation_and_keeps_its_colours() -> None:
     x, sigma = 2 * images(), level(1.0, 1.0)
     plain = DENOISER(x, sigma, CONDITION)
     wild = guided(DENOISER, 6.0)(x, sigma, CONDITION)
     full = guided(DENOISER, 6.0, rescale=1.0)(x, sigma, CONDITION)
     half = guided(DENOISER, 6.0, rescale=0.5)(x, sigma, CONDITION)
-    torch.testing.assert_close(full.flatten(1).std(1), plain.flatten(1).std(1))
+    means = wild.mean((2, 3), keepdim=True)
+    assert (means - plain.mean((2, 3), keepdim=True)).abs().max() > 0.1
+    torch.testing.assert_close(full.mean((2, 3), keepdim=True), means)
+    centred = plain - plain.mean((2, 3), keepdim=True)
+    torch.testing.assert_close((full - means).flatten(1).std(1), centred.flatten(1).std(1))
     torch.testing.assert_close(half, (full + wild) / 2)
     alone = guided(DENOISER, 6.0, rescale=1.0)(x[:1], sigma[:1], Means.of(1.0))
     torch.testing.assert_close(alone[0], full[0])  # no other window has a say

@@ -30,6 +30,7 @@ def guided(
 
     Both branches run in one batch, condition first. Outside the interval, and with scale 1, the null branch is not
     asked. `rescale` is phi of Lin et al. (2024), section 3.4, on D: 0 is off, 1 gives each window D_cond's deviation.
+    Channels are scaled about their means in the window, which stay: scaled too, every colour would fade to the average.
     """
     check(scale, interval, rescale)
     if scale == 1:
@@ -178,15 +179,20 @@ def away(D: Tensor, worse: Tensor, scale: float, rescale: float) -> Tensor:
     led = worse + scale * (D - worse)
     if rescale == 0:
         return led
-    wanted, found = _deviation(D), _deviation(led)
+    mean = _means(led)
+    wanted, found = _deviation(D - _means(D)), _deviation(led - mean)
     factor = torch.where(found > 0, wanted / found, 1.0)
-    return _column(1 - rescale + rescale * factor) * led
+    return mean + _column(1 - rescale + rescale * factor) * (led - mean)
 
 
-def _deviation(D: Tensor) -> Tensor:
-    """Of each window (b,). Rows first: a sum of a million values would hang on the number of threads."""
-    centred = D.float() - _column(D.float().mean(3).flatten(1).mean(1))
-    return centred.square().mean(3).flatten(1).mean(1).sqrt().to(D.dtype)
+def _means(D: Tensor) -> Tensor:
+    """Of each window's channels (b, c, 1, 1). Rows first: a sum of a million values hangs on the number of threads."""
+    return D.float().mean(3).mean(2)[:, :, None, None].to(D.dtype)
+
+
+def _deviation(centred: Tensor) -> Tensor:
+    """Of each window (b,), rows first, of values about their means."""
+    return centred.float().square().mean(3).flatten(1).mean(1).sqrt().to(centred.dtype)
 
 
 def _column(values: Tensor) -> Tensor:
