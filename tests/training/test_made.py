@@ -23,7 +23,7 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.testing.colours import Colours, write_colours
 from patchloom.training import loop
 from patchloom.training.autoencoder import AutoencoderTask
-from patchloom.training.autoencoder_losses import Criterion, Losses
+from patchloom.training.autoencoder_losses import Criterion, Losses, lattice
 from patchloom.training.checkpoint import NAME, Progress
 from patchloom.training.config import AutoencoderTraining, Made, Optimisation, Upkeep, read_config
 from patchloom.training.discriminator import PatchDiscriminator
@@ -157,6 +157,31 @@ def test_what_was_made_is_held_to_its_colours_and_to_the_discriminator_alone() -
         assert float(figures["absolute"].detach()) == pytest.approx(float((decoded - crops).abs().mean()), rel=1e-6)
         total.backward()  # type: ignore[no-untyped-call]
         assert all(one.grad is not None and float(one.grad.abs().max()) > 0 for one in pictures)
+
+
+def test_the_lattice_is_what_squares_have_in_common() -> None:
+    torch.manual_seed(0)
+    pattern = torch.randn(1, 2, 8, 8)
+    repeated = pattern.repeat(1, 1, 5, 6)
+    wanted = pattern - pattern.mean((2, 3), keepdim=True)
+    assert torch.allclose(lattice(repeated, 8), wanted, atol=1e-6)
+    assert torch.allclose(lattice(F.pad(repeated + 3, (0, 5, 0, 7), value=9.0), 8), wanted, atol=1e-6)
+    halves = pattern[..., :4, :4].repeat(1, 1, 10, 10)  # a shorter period is found, too
+    assert lattice(halves, 8).abs().mean() > 0.5
+    noise = torch.randn(1, 2, 320, 320)
+    assert lattice(noise, 8).std() == pytest.approx(1 / 40, rel=0.2)  # of 40 x 40 squares
+
+
+def test_pictures_without_an_original_are_held_to_no_lattice_and_others_to_their_own() -> None:
+    criterion = Criterion(Losses(edges=0, lattice=1.0), DEVICE)
+    draws = Draws.seeded(DEVICE, 0, seen=0)
+    pattern = torch.randn(1, 3, 8, 8).repeat(1, 1, 4, 4)
+    crops = torch.rand(2, 3, 32, 32)
+    colours = F.avg_pool2d(pattern, 8)
+    _, figures = criterion(crops + 0.1, crops, draws, None, (pattern, colours))
+    assert float(figures["lattice"]) == pytest.approx(float(lattice(pattern, 8).abs().mean()) / 3, rel=1e-4)
+    _, figures = criterion(crops + pattern, crops, draws)
+    assert float(figures["lattice"]) == pytest.approx(float(lattice(pattern, 8).abs().mean()), rel=1e-4)
 
 
 def test_it_resumes_as_if_it_had_not_stopped(denoiser: Path, tmp_path: Path) -> None:

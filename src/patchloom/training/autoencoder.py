@@ -61,7 +61,7 @@ class AutoencoderTask:
         judge = PatchDiscriminator(config.losses.discriminator) if config.losses.adversarial else None
         whole = Adversaries(network, judge) if judge else network
         self.module: nn.Module = channels_last(whole.to(device))
-        self.criterion = Criterion(config.losses, device)
+        self.criterion = Criterion(config.losses, device, network.factor)
         self.made = None
         if config.made:
             self.made = made_latents(

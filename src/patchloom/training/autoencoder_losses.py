@@ -32,6 +32,7 @@ class Losses:
     start: int = 0  # samples after which the decoder hears the discriminator, which learns from the first one on
     cap: float = 10.0  # most that the discriminator's loss is multiplied by to push so hard
     discriminator: tuple[int, ...] = WIDTHS  # its widths, from half the resolution down; one more sees twice as far
+    lattice: float = 0.0  # absolute value of the pattern that repeats from latent to latent, where nothing repeats
 
     def __post_init__(self) -> None:
         if not self.discriminator or min(self.discriminator) < 1:
@@ -46,9 +47,12 @@ class Losses:
 class Criterion:
     """The losses that a config asks for, ready on a device."""
 
-    def __init__(self, weights: Losses, device: torch.device) -> None:
-        """Raises DependencyError where the perceptual loss is asked for and its network is not installed."""
-        self.weights = weights
+    def __init__(self, weights: Losses, device: torch.device, period: int = 8) -> None:
+        """`period` is how many pixels a latent is wide.
+
+        Raises DependencyError where the perceptual loss is asked for and its network is not installed.
+        """
+        self.weights, self.period = weights, period
         self.distance = _distance(device) if weights.perceptual else None
 
     def __call__(
@@ -73,6 +77,10 @@ class Criterion:
         if made is not None:
             figures["colours"] = colour_difference(pictures[len(crops) :], made[1])
             kept = kept + figures["colours"]
+        if weights.lattice:
+            free = pictures[len(crops) :]
+            figures["lattice"] = lattice(torch.cat([decoded - crops, free]), self.period).abs().mean()
+            kept = kept + weights.lattice * figures["lattice"]
         if self.distance is None and discriminator is None:
             return kept, figures
         shown, real = shifted(pictures, crops, draws)
@@ -93,6 +101,17 @@ def edge_difference(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the steps from each pixel to the next, across and down."""
     difference = a - b
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def lattice(pictures: Tensor, period: int) -> Tensor:
+    """What squares of `period` px have in common (b, c, period, period): a mean over those of a picture, less its own.
+
+    Of tissue and land it is about nothing, since neither knows where a square begins; a decoder does.
+    """
+    high, wide = (side // period for side in pictures.shape[-2:])
+    whole = pictures[..., : high * period, : wide * period]
+    common = whole.unflatten(-1, (wide, period)).unflatten(-3, (high, period)).mean((-4, -2))
+    return common - common.mean((-2, -1), keepdim=True)
 
 
 def colour_difference(pictures: Tensor, colours: Tensor) -> Tensor:
