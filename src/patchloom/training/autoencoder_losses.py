@@ -108,10 +108,11 @@ def lattice(pictures: Tensor, period: int) -> Tensor:
 
     Of tissue and land it is about nothing, since neither knows where a square begins; a decoder does.
     """
-    high, wide = (side // period for side in pictures.shape[-2:])
+    count, channels, *sides = pictures.shape
+    high, wide = (side // period for side in sides)
     whole = pictures[..., : high * period, : wide * period]
-    common = whole.unflatten(-1, (wide, period)).unflatten(-3, (high, period)).mean((-4, -2))
-    return common - common.mean((-2, -1), keepdim=True)
+    common = whole.reshape(count, channels, high, period, wide, period).mean((2, 4))
+    return common - common.mean((2, 3), keepdim=True)
 
 
 def colour_difference(pictures: Tensor, colours: Tensor) -> Tensor:
