@@ -99,7 +99,7 @@ def arms(
 
 def shown(pipeline: Pipeline, latents: Tensor) -> UInt8:
     """The pictures of latents, a batch at a time."""
-    return np.concatenate([decoded_inside(pipeline, part).numpy() for part in latents.split(BATCH)])  # type: ignore[no-untyped-call]
+    return np.concatenate([decoded_inside(pipeline, part).numpy() for part in torch.split(latents, BATCH)])
 
 
 def embedded(pictures: UInt8, encoders: Sequence[Encoder]) -> list[NDArray[np.float64]]:

@@ -31,7 +31,8 @@ class GrainedConv(nn.Conv2d):
     def forward(self, latents: Tensor) -> Tensor:
         """Latents (b, channels, h, w) to (b, out, h, w)."""
         noise = triangles(latents, self.frequencies, self.phases)
-        return super().forward(latents) + self.grain(noise.to(latents.dtype))  # type: ignore[no-any-return]
+        grain: Tensor = self.grain(noise.to(latents.dtype))
+        return super().forward(latents) + grain
 
 
 def triangles(latents: Tensor, frequencies: Tensor, phases: Tensor) -> Tensor:
