@@ -38,6 +38,7 @@ from patchloom.pipelines.generate import generate
 from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.reconstruct import reconstruct
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.mosaic import Mosaic
@@ -190,7 +191,7 @@ def main() -> None:
     with (asked.out / "figures.jsonl").open("a") as log:
         for scale in asked.scales:
             how = Settings(steps=asked.steps, guidance=Guidance(scale, rescale=asked.rescale))
-            images = [generate(pipeline, one.grid, how) for one in every]
+            images = [generate(Request(pipeline, one.grid, how)) for one in every]
             made = [held(image.pixels) for image in images]
             for number, (image, pixels) in enumerate(zip(images, made, strict=True)):
                 name = f"g{scale:g}-r{asked.rescale:g}-{number}.png"

@@ -23,7 +23,7 @@ from patchloom.machine import choose_dtype
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.reference import embed_reference
-from patchloom.pipelines.settings import Settings
+from patchloom.pipelines.request import Request
 from patchloom.rasters.opening import open_raster
 from patchloom.trials.evaluate import beneath
 
@@ -75,7 +75,7 @@ def main() -> None:
         slide_pixel_size=asked.slide_pixel_size,
         region=asked.region,
     )
-    pixels = generate(pipeline, grid, Settings()).pixels
+    pixels = generate(Request(pipeline, grid)).pixels
     made = pixels.read(pixels.frame.box)
     with open_raster(asked.slide, asked.slide_pixel_size) as raster:
         real = beneath(raster, grid).read(pixels.frame.box)

@@ -57,9 +57,9 @@ from patchloom.loom.decode import BATCH as DECODE_BATCH
 from patchloom.loom.decode import Decode
 from patchloom.loom.run import works
 from patchloom.machine import DTYPES
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 
 REFERENCE = "average 8 of 32, 50"

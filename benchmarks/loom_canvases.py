@@ -41,8 +41,8 @@ from patchloom.loom.decode import decode_field, tiles
 from patchloom.loom.orders import weave_canvas
 from patchloom.loom.plan import average
 from patchloom.loom.run import figures
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings, lattices_of, settled
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster

@@ -27,8 +27,8 @@ from patchloom.loom.figures import cone
 from patchloom.loom.plan import Plan
 from patchloom.pipelines.decoding import needed
 from patchloom.pipelines.guidance import Guidance
-from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings, lattices_of
 
 CANVAS, SIDE = 1024, 32  # latents: so far from the edges that they play no part
@@ -75,7 +75,7 @@ class Real:
     def said(self, settings: Settings, box: Box) -> int:
         """What `--dry-run` says that they cost."""
         only = box.times(self.pipeline.record.factor)
-        return estimate(self.pipeline, self.grid, settings, only=only).network_evaluations
+        return Request(self.pipeline, self.grid, settings, only=only).figures.network_evaluations
 
 
 def row(window: int, core: int, meetings: int, real: Real | None) -> str:

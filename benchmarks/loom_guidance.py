@@ -35,9 +35,9 @@ from patchloom.grids.file import read_grid
 from patchloom.loom.orders import weave_canvas
 from patchloom.loom.run import Run, figures
 from patchloom.machine import choose_dtype
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 
 GRID = Path(__file__).parent.parent / "src/patchloom/samples/gallbladder.grid"

@@ -30,8 +30,8 @@ from patchloom.fields.directory import DirectoryStore
 from patchloom.loom.decode import decode_field
 from patchloom.loom.orders import weave_down
 from patchloom.machine import DTYPES
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 

@@ -49,8 +49,8 @@ from patchloom.loom.orders import weave_canvas
 from patchloom.loom.plan import Plan, Sizes
 from patchloom.loom.run import figures
 from patchloom.machine import DTYPES
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 
 HALO = 8  # latents in all, a window less its core

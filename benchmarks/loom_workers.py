@@ -34,8 +34,8 @@ from patchloom.loom.orders import weave_canvas, weave_region
 from patchloom.loom.run import Run
 from patchloom.loom.workers import Workers
 from patchloom.machine import DTYPES
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.workers import Recipe
 

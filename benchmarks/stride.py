@@ -19,6 +19,7 @@ from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.request import Request
 from patchloom.trials.fidelity import fidelity
 
 
@@ -52,7 +53,8 @@ def main() -> None:
     pipeline = load_pipeline(said.pipeline)
     judge = grid_at(pipeline, said, min(said.strides))
     for stride_px in said.strides:
-        image = generate(pipeline, judge if stride_px == judge.stride_px else grid_at(pipeline, said, stride_px))
+        grid = judge if stride_px == judge.stride_px else grid_at(pipeline, said, stride_px)
+        image = generate(Request(pipeline, grid))
         pixels = ArrayField(image.pixels.read(image.pixels.frame.box), pipeline.pixel_size)
         found = fidelity(pipeline, judge, Cropped(pixels, pixels.frame.box))
         row = {

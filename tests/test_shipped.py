@@ -15,6 +15,7 @@ from patchloom.grids.file import read_grid
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.presets import find_pipeline, presets
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
 from patchloom.trials import demo
@@ -57,7 +58,7 @@ def test_the_sample_grid_describes_the_sample_section(pipeline: Pipeline) -> Non
 
 def test_the_image_follows_the_grid_and_not_another_one(pipeline: Pipeline) -> None:
     grid = read_grid(demo.GRID).cropped(Box(0, 0, 7, 7))
-    image = generate(pipeline, grid, Settings(batch=4))
+    image = generate(Request(pipeline, grid, Settings(batch=4)))
     pixels = ArrayField(image.pixels.read(image.pixels.frame.box), pipeline.pixel_size)
     with open_raster(demo.REFERENCE, pipeline.pixel_size) as section:
         found = fidelity(pipeline, grid, pixels, Cropped(section, pixels.frame.box))
@@ -71,7 +72,7 @@ def test_the_town_follows_its_grid() -> None:
     aerial = load_pipeline(AERIAL)
     grid = read_grid(TOWN).cropped(Box(4, 4, 4, 4))
     aerial.check(grid)
-    image = generate(aerial, grid, Settings(batch=4))
+    image = generate(Request(aerial, grid, Settings(batch=4)))
     pixels = ArrayField(image.pixels.read(image.pixels.frame.box), aerial.pixel_size)
     found = fidelity(aerial, grid, pixels, None)
     assert found.raw.value.value > found.raw.floor + 0.03

@@ -24,6 +24,7 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 
 SIDE = 128  # of the image, in pixels
@@ -61,7 +62,7 @@ class Boxes:
 
 
 def pixels_of(pipeline: Pipeline, grid: EmbeddingGrid, settings: Settings, order: str = "canvas") -> NDArray[np.uint8]:
-    image = generate(pipeline, grid, settings, order=order, store=MemoryStore())  # type: ignore[arg-type]
+    image = generate(Request(pipeline, grid, settings), order=order, store=MemoryStore())  # type: ignore[arg-type]
     return np.asarray(image.pixels.read(image.pixels.frame.box))
 
 
@@ -107,6 +108,6 @@ def test_from_the_command_line(pipeline: Path, grid: EmbeddingGrid, picture: Pat
 def test_what_is_refused(tiny: Pipeline, grid: EmbeddingGrid, picture: Path, tmp_path: Path) -> None:
     Image.new("RGB", (30, 32)).save(tmp_path / "odd.png")
     with pytest.raises(MismatchError, match=r"is 30 x 32 px, and the image will be 128 x 128 .* such as 32 x 32"):
-        generate(tiny, grid, Settings(coarse=tmp_path / "odd.png"))
+        generate(Request(tiny, grid, Settings(coarse=tmp_path / "odd.png")))
     with pytest.raises(InputError, match="--null-every"):
-        generate(tiny, grid, Settings(coarse=picture, guidance=Guidance(2.0, null_every=2)))
+        generate(Request(tiny, grid, Settings(coarse=picture, guidance=Guidance(2.0, null_every=2))))

@@ -37,8 +37,10 @@ from patchloom.loom.slerp import Interpolant
 from patchloom.networks.ldm_tokens import TokenCondition
 from patchloom.networks.transformer import TransformerShape
 from patchloom.networks.transformer_files import TransformerDenoiser
-from patchloom.pipelines.generate import generate, run_of
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.planning import run_of
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, plan_of
 
@@ -169,13 +171,13 @@ def test_a_picture_from_a_grid(tmp_path: Path) -> None:
     values = np.random.default_rng(1).standard_normal((5, 6, 24)).astype(np.float32)
     size = PixelSize.parse("0.5um")
     grid = EmbeddingGrid(values, np.ones((5, 6), bool), 16, 16, (0, 0), (80, 96), size, pipeline.record.encoder)
-    made = generate(pipeline, grid, Settings(seed=1, steps=2, batch=2))
+    made = generate(Request(pipeline, grid, Settings(seed=1, steps=2, batch=2)))
     pixels = made.pixels.read(Box(0, 0, 80, 96))
     assert pixels.shape == (3, 80, 96)
     assert pixels.dtype == np.uint8
     assert made.provenance["settings"]["guidance"]["scale"] == 1.5
     with pytest.raises(MismatchError, match="see 32 px"):
-        generate(pipeline, replace(grid, cell_px=32, canvas=(96, 112)))
+        generate(Request(pipeline, replace(grid, cell_px=32, canvas=(96, 112))))
 
 
 @pytest.mark.parametrize("shape", TINY)

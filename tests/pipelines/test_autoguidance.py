@@ -27,12 +27,13 @@ from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.latents import read_latents
 from patchloom.networks import files as networks
 from patchloom.pipelines.autoguidance import autoguided, load_guided
-from patchloom.pipelines.edit import open_edit
+from patchloom.pipelines.edit import Edit, open_edit
 from patchloom.pipelines.generate import Order, generate
 from patchloom.pipelines.guidance import Guidance
-from patchloom.pipelines.image_file import estimate, generate_file
+from patchloom.pipelines.image_file import generate_file
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline, read_record, write_record
 from patchloom.pipelines.record import AUTOENCODER, DENOISER
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, lattices_of
 from patchloom.pipelines.vary import vary
@@ -82,8 +83,15 @@ def grid(good: Pipeline) -> EmbeddingGrid:
     return EmbeddingGrid(cells, np.ones((3, 4), bool), 64, 32, (0, 0), (128, 160), PixelSize(5e-7), good.record.encoder)
 
 
-def pixels(pipeline: Pipeline, grid: EmbeddingGrid, how: Settings = HOW, **parts: Any) -> NDArray[np.uint8]:
-    field = generate(pipeline, grid, how, **parts).pixels
+def pixels(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    how: Settings = HOW,
+    only: Box | None = None,
+    edit: Edit | None = None,
+    **parts: Any,
+) -> NDArray[np.uint8]:
+    field = generate(Request(pipeline, grid, how, only=only, edit=edit), **parts).pixels
     return np.asarray(field.read(field.frame.box))
 
 
@@ -152,7 +160,7 @@ def test_an_interrupted_run_goes_on_with_the_same_guide_alone(
     pair: Pipeline, good: Pipeline, grid: EmbeddingGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole.png", tmp_path / "out.png"
-    generate_file(pair, grid, whole, HOW)
+    generate_file(Request(pair, grid, HOW), whole)
     put, calls = DirectoryStore.put, count(1)
 
     def interrupted(store: DirectoryStore, key: str, index: int, tile: NDArray[Any]) -> None:
@@ -162,19 +170,20 @@ def test_an_interrupted_run_goes_on_with_the_same_guide_alone(
 
     monkeypatch.setattr(DirectoryStore, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_file(pair, grid, out, HOW)
+        generate_file(Request(pair, grid, HOW), out)
     for pipeline in (good, autoguided(good, good)):
         with pytest.raises(MismatchError, match="pipeline"):
-            generate_file(pipeline, grid, out, HOW)
-    generate_file(pair, grid, out, HOW)
+            generate_file(Request(pipeline, grid, HOW), out)
+    generate_file(Request(pair, grid, HOW), out)
     assert out.read_bytes() == whole.read_bytes()
 
 
 def test_provenance_and_counts_know_of_it(pair: Pipeline, good: Pipeline, worse: Pipeline, grid: EmbeddingGrid) -> None:
-    told = generate(pair, grid, HOW).provenance["pipeline"]
+    told = generate(Request(pair, grid, HOW)).provenance["pipeline"]
     assert told == good.identity | {"autoguided_by": {"name": "worse", "digest": worse.digest}}
     alone, led, part = (
-        estimate(pair, grid, how).network_evaluations for how in (scaled(1.0), HOW, scaled(2.0, interval=(0.0, 1.0)))
+        Request(pair, grid, how).figures.network_evaluations
+        for how in (scaled(1.0), HOW, scaled(2.0, interval=(0.0, 1.0)))
     )
     assert led == 2 * alone
     assert alone < part < led
@@ -241,4 +250,4 @@ def test_another_autoencoder_is_refused_and_another_decoder_is_not(
 )
 def test_what_makes_no_sense_with_it_is_refused(pair: Pipeline, grid: EmbeddingGrid, how: Settings, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        estimate(pair, grid, how)
+        _ = Request(pair, grid, how).figures

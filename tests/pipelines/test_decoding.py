@@ -19,9 +19,10 @@ from patchloom.loom.latents import read_latents
 from patchloom.loom.memory import Sparing
 from patchloom.pipelines.decoding import decoded, tiling_of
 from patchloom.pipelines.edit import Edit
-from patchloom.pipelines.generate import generate, plan_run
-from patchloom.pipelines.image_file import calibrate, estimate
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings, settled
 
 
@@ -41,7 +42,7 @@ def grid(of: Pipeline, side: int = 3) -> EmbeddingGrid:
 
 
 def pixels(of: Pipeline, settings: Settings, only: Box | None = None) -> NDArray[np.uint8]:
-    field = generate(of, grid(of), settings, only=only).pixels
+    field = generate(Request(of, grid(of), settings, only=only)).pixels
     return np.asarray(field.read(field.frame.box))
 
 
@@ -58,7 +59,7 @@ def test_a_part_is_the_crop_of_the_whole(foreign: Pipeline, norms: str) -> None:
 
 
 def test_exact_is_the_canvas_in_one_piece(foreign: Pipeline, tmp_path: Path) -> None:
-    made = generate(foreign, grid(foreign), Settings(norms="exact"), save=tmp_path / "x.latents")
+    made = generate(Request(foreign, grid(foreign), Settings(norms="exact")), save=tmp_path / "x.latents")
     latents = torch.from_numpy(np.array(read_latents(tmp_path / "x.latents").array))[None]
     with torch.no_grad():
         whole = foreign.autoencoder.decode(latents)[0].numpy().astype(int)
@@ -68,19 +69,19 @@ def test_exact_is_the_canvas_in_one_piece(foreign: Pipeline, tmp_path: Path) -> 
 def test_what_is_measured_is_counted_for_a_part(foreign: Pipeline) -> None:
     part = Box(0, 0, 16, 16)
     own, frozen = (
-        estimate(foreign, grid(foreign, 30), Settings(norms=norms), only=part) for norms in ("own", "frozen")
+        Request(foreign, grid(foreign, 30), Settings(norms=norms), only=part).figures for norms in ("own", "frozen")
     )
-    whole = estimate(foreign, grid(foreign, 30), Settings())
+    whole = Request(foreign, grid(foreign, 30)).figures
     assert own.network_evaluations < frozen.network_evaluations <= whole.network_evaluations
     assert tiling_of(foreign, Settings(norms="exact"), (16, 16)).passes == 1 + 4 + 2 + 4 * 2 * 2 + 1
-    assert calibrate(foreign, grid(foreign), Settings(norms="exact")).seconds > 0
+    assert Request(foreign, grid(foreign), Settings(norms="exact")).forecast().seconds > 0
 
 
 def test_an_edit_keeps_the_tint_of_what_it_keeps(foreign: Pipeline, tmp_path: Path) -> None:
-    first = generate(foreign, grid(foreign), Settings(), save=tmp_path / "first.latents")
+    first = generate(Request(foreign, grid(foreign)), save=tmp_path / "first.latents")
     before = first.pixels.read(first.pixels.frame.box)
     edit = Edit(read_latents(tmp_path / "first.latents"), "sha256:0", Box(0, 0, 32, 32))
-    second = generate(foreign, grid(foreign), Settings(seed=5), edit=edit)
+    second = generate(Request(foreign, grid(foreign), Settings(seed=5), edit=edit))
     after = second.pixels.read(second.pixels.frame.box)
     assert (after[:, :32, :32] != before[:, :32, :32]).mean() > 0.5
     run = plan_run(foreign, grid(foreign), Settings(seed=5), edit)
@@ -91,7 +92,7 @@ def test_an_edit_keeps_the_tint_of_what_it_keeps(foreign: Pipeline, tmp_path: Pa
 
 def test_too_large_a_canvas_for_exact_norms_is_refused_before_it_is_made(foreign: Pipeline) -> None:
     with pytest.raises(InputError, match="exact norms are for canvases"):
-        estimate(foreign, grid(foreign, 70), Settings(norms="exact"))
+        _ = Request(foreign, grid(foreign, 70), Settings(norms="exact")).figures
 
 
 def test_the_official_recipe_has_no_such_choice(foreign: Pipeline) -> None:

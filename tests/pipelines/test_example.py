@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from patchloom.encoders.slide import embed_slide
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 
 
@@ -31,7 +32,7 @@ def test_the_example_makes_what_the_engine_makes(
         cell_px=condition.cell_px,
         stride_px=min(condition.strides_px),
     )
-    field = generate(tiny, grid, Settings(window=own.window, core=own.core)).pixels
+    field = generate(Request(tiny, grid, Settings(window=own.window, core=own.core))).pixels
     with Image.open(out) as picture:
         made = np.moveaxis(np.asarray(picture), -1, 0).astype(int)
     assert np.abs(made - field.read(field.frame.box)).max() <= 1

@@ -16,11 +16,11 @@ from patchloom import records
 from patchloom.errors import InputError
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.generate import Order, generate, provenance
+from patchloom.pipelines.generate import Order, generate
 from patchloom.pipelines.guidance import Guidance
-from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
 from patchloom.pipelines.record import Defaults
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, settled
 
@@ -48,8 +48,14 @@ def grid(tiny: Pipeline) -> EmbeddingGrid:
     return EmbeddingGrid(cells, valid, 64, 32, (0, 0), (128, 160), PixelSize(5e-7), tiny.record.encoder)
 
 
-def pixels(pipeline: Pipeline, grid: EmbeddingGrid, guidance: Guidance, **parts: Any) -> NDArray[np.uint8]:
-    field = generate(pipeline, grid, replace(HOW, guidance=guidance), **parts).pixels
+def pixels(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    guidance: Guidance,
+    only: Box | None = None,
+    **parts: Any,
+) -> NDArray[np.uint8]:
+    field = generate(Request(pipeline, grid, replace(HOW, guidance=guidance), only=only), **parts).pixels
     return np.asarray(field.read(field.frame.box))
 
 
@@ -114,10 +120,10 @@ def test_records_without_a_rescale_are_read() -> None:
 
 def test_provenance_says_what_was_done(tiny: Pipeline, grid: EmbeddingGrid) -> None:
     how = replace(HOW, guidance=WILD)
-    cost = estimate(tiny, grid, how)
-    told = provenance(tiny, grid, how, cost)["settings"]["guidance"]
+    cost = Request(tiny, grid, how).figures
+    told = Request(tiny, grid, how).provenance()["settings"]["guidance"]
     assert told == {"scale": 3.0, "interval": (0.1, 10.0), "rescale": 0.7, "threshold": (0.9, 0.5), "null_every": 1}
-    assert cost.network_evaluations < estimate(tiny, grid, replace(HOW, guidance=PLAIN)).network_evaluations
+    assert cost.network_evaluations < Request(tiny, grid, replace(HOW, guidance=PLAIN)).figures.network_evaluations
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,7 @@ def test_provenance_says_what_was_done(tiny: Pipeline, grid: EmbeddingGrid) -> N
 )
 def test_what_makes_no_sense_is_refused(tiny: Pipeline, grid: EmbeddingGrid, guidance: Guidance, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        estimate(tiny, grid, replace(HOW, guidance=guidance))
+        _ = Request(tiny, grid, replace(HOW, guidance=guidance)).figures
 
 
 @pytest.mark.parametrize("guidance", [Guidance(2.0, rescale=0.7), Guidance(2.0, threshold=(0.995, 3.0))])

@@ -33,12 +33,14 @@ from patchloom.loom.slerp import SlerpScene
 from patchloom.networks.ldm_files import LatentDenoiser
 from patchloom.networks.ldm_tokens import EmbedderShape, TokenEmbedder
 from patchloom.networks.ldm_unet import LatentUNet, LatentUNetShape
-from patchloom.pipelines.generate import generate, plan_run
+from patchloom.pipelines.generate import generate
 from patchloom.pipelines.guidance import Guidance
 from patchloom.pipelines.imported import Facts, load_imported, save_imported
 from patchloom.pipelines.pipeline import Pipeline, load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.record import NOT_STATED, Source
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pipelines.vary import vary
@@ -153,8 +155,8 @@ def test_the_official_recipe_is_no_recipe_of_ours(tiny: Pipeline) -> None:
 @pytest.mark.parametrize("settings", [Settings(steps=2), Settings(steps=2, recipe="official", core=8)])
 def test_a_part_is_the_crop_of_the_whole(pipeline: Pipeline, settings: Settings) -> None:
     part = Box(30, 50, 41, 33)
-    image = generate(pipeline, grid(), settings)
-    crop = generate(pipeline, grid(), settings, only=part).pixels.read(Box(0, 0, 41, 33))
+    image = generate(Request(pipeline, grid(), settings))
+    crop = generate(Request(pipeline, grid(), settings, only=part)).pixels.read(Box(0, 0, 41, 33))
     np.testing.assert_array_equal(crop, image.pixels.read(image.pixels.frame.box)[:, *part.inside(Box(0, 0, 128, 192))])
     assert image.provenance["not_checked"] == [
         "`foreign` does not state the weights of `tiny`: grids are checked by name and length alone"

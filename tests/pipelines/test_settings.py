@@ -13,6 +13,7 @@ from patchloom.geometry import Box, Lattice, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import BATCH_LATENTS, Settings, lattices_of, settled, sized
 
 SIDES = st.integers(1, 3000)
@@ -47,9 +48,9 @@ def test_images_of_odd_sides_are_made(wide: Pipeline, sides: tuple[int, int]) ->
     dim = wide.record.encoder.dim
     cells = np.random.default_rng(0).standard_normal((1, 1, dim)).astype(np.float32)
     one = EmbeddingGrid(cells, np.ones((1, 1), bool), 64, 32, (0, 0), sides, PixelSize(5e-7), wide.record.encoder)
-    whole = generate(wide, one, order="canvas").pixels
+    whole = generate(Request(wide, one), order="canvas").pixels
     assert whole.frame.box == Box(0, 0, *sides)
-    part = generate(wide, one, only=Box(8, 16, 40, 56)).pixels
+    part = generate(Request(wide, one, only=Box(8, 16, 40, 56))).pixels
     np.testing.assert_array_equal(part.read(part.frame.box), whole.read(Box(8, 16, 40, 56)))
 
 

@@ -26,11 +26,13 @@ from patchloom.fields.weave import Job, Work
 from patchloom.geometry import Box, PixelSize
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.forecast import forecast
-from patchloom.pipelines.generate import Order, generate, plan_run, provenance
+from patchloom.pipelines.generate import Order, generate
 from patchloom.pipelines.guidance import Guidance
-from patchloom.pipelines.image_file import estimate, generate_file
+from patchloom.pipelines.image_file import generate_file
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.record import NOT_STATED
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings
 from patchloom.pipelines.similarity_guidance import sight_of
@@ -56,8 +58,14 @@ def grid(tiny: Pipeline) -> EmbeddingGrid:
     return cells(tiny, ArrayField(tissue(0, 128, 160).transpose(2, 0, 1)))
 
 
-def pixels(pipeline: Pipeline, grid: EmbeddingGrid, how: Settings, **parts: Any) -> Array:
-    field = generate(pipeline, grid, how, **parts).pixels
+def pixels(
+    pipeline: Pipeline,
+    grid: EmbeddingGrid,
+    how: Settings,
+    only: Box | None = None,
+    **parts: Any,
+) -> Array:
+    field = generate(Request(pipeline, grid, how, only=only), **parts).pixels
     return np.asarray(field.read(field.frame.box))
 
 
@@ -108,7 +116,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_another_strength_is_refus
     tiny: Pipeline, grid: EmbeddingGrid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = tmp_path / "whole.png", tmp_path / "out.png"
-    generate_file(tiny, grid, whole, HOW)
+    generate_file(Request(tiny, grid, HOW), whole)
     put, calls = DirectoryStore.put, count(1)
 
     def interrupted(store: DirectoryStore, key: str, index: int, tile: Array) -> None:
@@ -118,18 +126,18 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_another_strength_is_refus
 
     monkeypatch.setattr(DirectoryStore, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_file(tiny, grid, out, HOW)
+        generate_file(Request(tiny, grid, HOW), out)
     for pull in (Pull(), replace(PULL, strength=0.2), replace(PULL, steps=1)):
         with pytest.raises(MismatchError, match="settings"):
-            generate_file(tiny, grid, out, replace(HOW, similarity=pull))
-    generate_file(tiny, grid, out, HOW)
+            generate_file(Request(tiny, grid, replace(HOW, similarity=pull)), out)
+    generate_file(Request(tiny, grid, HOW), out)
     assert out.read_bytes() == whole.read_bytes()
 
 
 def test_provenance_and_seconds_know_of_it(tiny: Pipeline, grid: EmbeddingGrid) -> None:
-    cost = estimate(tiny, grid, HOW)
-    assert cost == estimate(tiny, grid, OFF)  # the network is asked no more often
-    assert provenance(tiny, grid, HOW, cost)["settings"]["similarity"]["strength"] == 0.3
+    cost = Request(tiny, grid, HOW).figures
+    assert cost == Request(tiny, grid, OFF).figures  # the network is asked no more often
+    assert Request(tiny, grid, HOW).provenance()["settings"]["similarity"]["strength"] == 0.3
     ticks = count()
     plain, pulled = (
         forecast(plan_run(tiny, grid, how), tiny.autoencoder, clock=lambda: float(next(ticks))).seconds

@@ -23,8 +23,8 @@ from patchloom.importers.path_ldm import Everywhere, import_told
 from patchloom.loom.orders import weave_canvas
 from patchloom.networks.path_told import TextTold
 from patchloom.networks.told_files import words_of
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.pipeline import load_pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import Settings
 
 pytest.importorskip("transformers")

@@ -22,8 +22,8 @@ from patchloom.errors import InputError, MismatchError
 from patchloom.fields.field import ArrayField
 from patchloom.fields.noise import Noise
 from patchloom.geometry import Frame
-from patchloom.pipelines.generate import run_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import run_of
 from patchloom.pipelines.reconstruct import reconstruct
 from patchloom.pipelines.sample import sample
 from patchloom.pipelines.settings import Settings, settled, stages_of

@@ -23,6 +23,7 @@ from patchloom.pipelines import margin
 from patchloom.pipelines.generate import generate
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.reference import embed_reference
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.opening import open_raster
 from patchloom.trials.held_out import FIELD, LARGE, Size, grid_of, made_of, survey
@@ -211,7 +212,7 @@ def test_a_patch_without_a_margin_is_the_large_image_where_one_window_covers_it(
     tiny: Pipeline, square: EmbeddingGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(margin, "_MARGIN", 0)
-    whole = generate(tiny, square, Settings(window=16, core=16)).pixels
+    whole = generate(Request(tiny, square, Settings(window=16, core=16))).pixels
     (patch,) = patches_at(tiny, square, [Box(0, 0, 128, 128)], Settings())
     difference = np.abs(whole.read(whole.frame.box).astype(int) - patch.astype(int))
     assert difference.max() <= 1

@@ -33,12 +33,13 @@ class Source:
     grid_tolerance: float | None
     stride_px: int | None
 
-    def check(self, keep: Path | None) -> None:
-        """Raise UsageError for options that exclude one another, or that --keep lacks."""
+    def kept(self, keep: Path | None) -> tuple[Path, Box] | None:
+        """The image to keep and its region that is made anew; UsageError for options that exclude one another."""
         if keep is not None and (self.grid_path is None or self.region is None):
             raise click.UsageError("--keep needs --grid and --region, the part of the image that is made anew")
         if keep is None and self.grid_path is not None and (self.reference, self.region) != (None, None):
             raise click.UsageError("--reference and --region take the place of --grid; give one or the other")
+        return (keep, self.region) if keep is not None and self.region is not None else None
 
     def grid(self, pipeline: Pipeline, advance: Advance) -> EmbeddingGrid:
         """The grid, opened or embedded; what is doubtful about it is said on stderr. Raises UsageError for neither."""

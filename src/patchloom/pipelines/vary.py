@@ -29,9 +29,9 @@ from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas
 from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, tiles_of
-from patchloom.pipelines.generate import run_of
 from patchloom.pipelines.margin import margin_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import run_of
 from patchloom.pipelines.reconstruct import latents_of
 from patchloom.pipelines.reference import is_same
 from patchloom.pipelines.settings import Settings, settled

@@ -21,8 +21,8 @@ from patchloom.loom.run import works
 from patchloom.loom.workers import Workers
 from patchloom.pipelines.autoguidance import load_guided
 from patchloom.pipelines.edit import Edit, open_edit
-from patchloom.pipelines.generate import plan_run
-from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import plan_run
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 
 
@@ -53,9 +53,7 @@ class Recipe:
 def hire(
     count: int | None,
     name: str | Path,
-    pipeline: Pipeline,
-    grid: EmbeddingGrid,
-    settings: Settings,
+    request: Request,
     *,
     keep: tuple[Path, Box] | None = None,
     autoguide: str | Path | None = None,
@@ -63,14 +61,15 @@ def hire(
 ) -> Iterator[Crew]:
     """A crew for `generate`: `count` processes with an equal share of the CPU, or a GPU each in turn; None is nobody.
 
-    `name` is what `pipeline` was loaded by, `autoguide` what the one that guides it was, `keep` the image to edit and
-    its region. `cluster` is the address of a dask
-    scheduler whose workers are the crew instead. Raises InputError where both are asked for, and what `Cluster` raises.
+    `name` is what the request's pipeline was loaded by, `autoguide` what the one that guides it was, `keep` the image
+    to edit and its region. `cluster` is the address of a dask scheduler whose workers are the crew instead. Raises
+    InputError where both are asked for, and what `Cluster` raises.
     """
     if count is None and cluster is None:
         yield Sparing()
         return
-    recipe = Recipe(name, pipeline.identity, grid, settings, pipeline.device, pipeline.dtype, keep, autoguide)
+    own = request.pipeline
+    recipe = Recipe(name, own.identity, request.grid, request.settings, own.device, own.dtype, keep, autoguide)
     if count is not None and cluster is not None:
         raise InputError("workers are either processes of this machine or those of a cluster: give one of the two")
     with Cluster(cluster, recipe) if cluster is not None else Workers(count or 1, recipe) as crew:

@@ -18,9 +18,9 @@ from patchloom.fields.field import Cropped
 from patchloom.grids.file import read_grid
 from patchloom.machine import choose_device, choose_dtype
 from patchloom.pipelines.generate import Image, generate, write
-from patchloom.pipelines.image_file import estimate
 from patchloom.pipelines.pipeline import load_pipeline
 from patchloom.pipelines.progress import Bars, counted
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 from patchloom.pyramids.image import write_image
 from patchloom.rasters.opening import open_raster
@@ -37,13 +37,13 @@ def demo(out: Path, bars: Bars, *, seed: int = 0, device: str = "auto", dtype: s
     started = time.monotonic()
     place = choose_device(device)
     pipeline = load_pipeline(PIPELINE, place, choose_dtype(dtype, place))
-    grid, settings = read_grid(GRID), Settings(seed=seed)
-    cost = estimate(pipeline, grid, settings)
-    windows = counted(bars("generate"), cost.windows + cost.background_windows)
-    image = generate(pipeline, grid, settings, progress=windows)
+    grid = read_grid(GRID)
+    request = Request(pipeline, grid, Settings(seed=seed))
+    windows = counted(bars("generate"), request.figures.windows + request.figures.background_windows)
+    image = generate(request, progress=windows)
     out.mkdir(parents=True, exist_ok=True)
     pyramid, picture, figures = (out / name for name in ("demo.tif", "demo.png", "demo.json"))
-    write(image, pyramid, compression="deflate", progress=counted(bars("write"), cost.canvas_px[0]))
+    write(image, pyramid, compression="deflate", progress=counted(bars("write"), request.size_px[0]))
     with open_raster(pyramid) as made, open_raster(REFERENCE, pipeline.pixel_size) as reference:
         write_image(made, picture, provenance=image.provenance)
         found = fidelity(pipeline, grid, made, Cropped(reference, made.frame.box), progress=bars("compare"))

@@ -32,8 +32,9 @@ from patchloom.fields.field import Cropped
 from patchloom.geometry import Box
 from patchloom.grids.file import read_grid, write_grid
 from patchloom.grids.grid import EmbeddingGrid
-from patchloom.pipelines.image_file import estimate, generate_file
+from patchloom.pipelines.image_file import generate_file
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.request import Request
 from patchloom.pipelines.settings import Settings
 from patchloom.rasters.cells import cell_lattice, valid_cells
 from patchloom.rasters.opening import open_raster
@@ -210,13 +211,14 @@ def _make(making: Making, grid: EmbeddingGrid, held: HeldOut, folder: Path, adva
         some = [patches_at(pipeline, grid, boxes[: held.varied], one) for one in seeds]
         tensors["variations"] = np.stack(some, axis=1)
     if is_large(held, making.patch):
-        total, done = estimate(pipeline, grid, settings), [0]
+        request, done = Request(pipeline, grid, settings), [0]
+        total = request.figures
 
         def windows(more: int) -> None:
             done[0] += more
             advance(done[0], total.windows + total.background_windows)
 
-        generate_file(pipeline, grid, folder / LARGE, settings, windows=windows)
+        generate_file(request, folder / LARGE, windows=windows)
     write_tensors({name: torch.from_numpy(value) for name, value in tensors.items()}, folder / MADE)
 
 

@@ -15,9 +15,9 @@ from patchloom.evaluation.patches import UInt8
 from patchloom.geometry import Box
 from patchloom.grids.grid import EmbeddingGrid
 from patchloom.loom.run import Run
-from patchloom.pipelines.generate import plan_run
 from patchloom.pipelines.margin import decoded_inside, margin_of
 from patchloom.pipelines.pipeline import Pipeline
+from patchloom.pipelines.planning import plan_run
 from patchloom.pipelines.settings import BATCH_LATENTS, Settings
 
 
