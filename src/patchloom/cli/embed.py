@@ -50,7 +50,8 @@ CELL_PX = 256
 @click.option(
     "--encoder",
     metavar="NAME|FOLDER",
-    help="The encoder: a name, as `patchloom doctor` lists them, or a folder; default: efficientnet-lite0.",
+    help="The encoder: a name, as `patchloom doctor` lists them, or a folder; with +colour behind it it also says "
+    "colours; default: efficientnet-lite0.",
 )
 @click.option(
     "--valid",

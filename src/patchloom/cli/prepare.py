@@ -65,7 +65,8 @@ _SHARE = options.Number(0, 1)
     metavar="NAME|FOLDER",
     default="efficientnet-lite0",
     show_default=True,
-    help="The encoder of the embeddings: a name, as `patchloom doctor` lists them, or a folder; none leaves them out.",
+    help="The encoder of the embeddings: a name, as `patchloom doctor` lists them, or a folder; with +colour behind it "
+    "it also says colours; none leaves them out.",
 )
 @click.option("--autoencoder", type=options.FILE, help="Folder of an autoencoder: latents are made with it.")
 @options.device

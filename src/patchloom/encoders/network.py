@@ -47,6 +47,7 @@ class NetworkEncoder:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise InputError(f"an encoder computes in float32, bfloat16 or float16, not {dtype}")
         self._spec = spec
+        self._network = network
         self._transform = transform
         self._embed = embed
         self._device = torch.device(device)
@@ -64,6 +65,15 @@ class NetworkEncoder:
     def transform(self) -> Transform:
         """What happens to pixels before the network sees them."""
         return self._transform
+
+    @property
+    def embed(self) -> Callable[[Tensor], Tensor]:
+        """What the network makes of pictures that the transform gave: float (b, 3, crop_px, crop_px) to (b, dim)."""
+        return self._embed
+
+    def saying(self, spec: EncoderSpec, embed: Callable[[Tensor], Tensor]) -> NetworkEncoder:
+        """Another encoder over the same network, on the same device."""
+        return NetworkEncoder(spec, self._network, self._transform, embed, device=self._device, dtype=self._dtype)
 
     @property
     def device(self) -> torch.device:

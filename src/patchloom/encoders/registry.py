@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from patchloom.encoders.coloured import SUFFIX, coloured
 from patchloom.encoders.efficientnet import efficientnet_lite0
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.hub import ModelFolder, hub_folder, local_folder
@@ -41,14 +42,21 @@ def load_encoder(
 
     A name is one of `ENCODERS`; one of `KNOWN`, such as `uni`; one of them and a file of its weights, `uni:FILE`;
     `timm:NAME`; `hub:OWNER/NAME`; or a folder: one that `patchloom train` wrote, or one with a config.json of
-    transformers or timm beside weights. The weights of a known encoder are looked for in the folder that
-    PATCHLOOM_WEIGHTS names, then in the hub's cache. Nothing is fetched without `download`, and code that comes with
-    weights is never run. Embeddings are float32 whatever the dtype. Raises InputError for a name that nobody has,
-    DependencyError for a package that is not installed, MissingError for weights that are not on this machine, and
-    FormatError for a folder whose parts do not fit.
+    transformers or timm beside weights. Any of them and `+colour` is that encoder which also says colours. The weights
+    of a known encoder are looked for in the folder that PATCHLOOM_WEIGHTS names, then in the hub's cache. Nothing is
+    fetched without `download`, and code that comes with weights is never run. Embeddings are float32 whatever the
+    dtype. Raises InputError for a name that nobody has, DependencyError for a package that is not installed,
+    MissingError for weights that are not on this machine, and FormatError for a folder whose parts do not fit.
     """
+    if name.endswith(SUFFIX):
+        return coloured(load_encoder(name.removesuffix(SUFFIX), device, dtype, download=download))
     if name in ENCODERS:
         return ENCODERS[name](device, dtype)
+    return _found(name, device, dtype, download)
+
+
+def _found(name: str, device: torch.device | str, dtype: torch.dtype, download: bool) -> Encoder:
+    """An encoder that does not come with Patchloom."""
     kind, _, rest = name.partition(":")
     if kind == "timm" and rest:
         return timm_encoder(rest, device, dtype, download=download)

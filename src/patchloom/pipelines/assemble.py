@@ -8,6 +8,7 @@ from typing import Any
 from patchloom import records
 from patchloom.autoencoders.files import digest, load_autoencoder
 from patchloom.datasets.dataset import Dataset
+from patchloom.encoders.coloured import SUFFIX, coloured
 from patchloom.encoders.trained import LOCAL, trained_encoder
 from patchloom.errors import InputError, MismatchError
 from patchloom.grids.spec import EncoderSpec
@@ -71,7 +72,8 @@ def _check_encoder(dataset: Dataset, own: EncoderSpec, folder: Path | None) -> N
                 "no name finds: give its folder as `encoder`, so that the pipeline carries it"
             )
         return
-    found = trained_encoder(folder).spec
+    carried = trained_encoder(folder)
+    found = (coloured(carried) if own.name.endswith(SUFFIX) else carried).spec
     if found != own:
         raise MismatchError(
             f"the embeddings of `{dataset.folder}` are of `{own.name}` ({own.digest[:19]}), `{folder}` holds "

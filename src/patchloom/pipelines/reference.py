@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from patchloom.encoders.coloured import SUFFIX
 from patchloom.encoders.embed import BATCH, Advance
 from patchloom.encoders.encoder import Encoder
 from patchloom.encoders.registry import load_encoder
@@ -51,7 +52,7 @@ def _place_of(own: EncoderSpec, folder: Path) -> str:
             f"that `patchloom train` wrote to `{folder / ENCODER}`, or embed with `patchloom embed --encoder FOLDER` "
             "and give --grid"
         )
-    return str(folder / ENCODER)
+    return f"{folder / ENCODER}{SUFFIX if own.name.endswith(SUFFIX) else ''}"
 
 
 def is_same(own: EncoderSpec, other: EncoderSpec) -> bool:
