@@ -95,3 +95,26 @@ def test_a_resumed_run_goes_on_and_does_not_start_again(config: DenoiserTraining
     train_config(config, CPU, resume=True)  # nothing is left to see
     again = load_denoiser(tmp_path / "run" / "denoiser")[1].state_dict()
     assert all(torch.equal(value, left[name]) for name, value in again.items())
+
+
+def test_values_that_it_was_not_told_say_nothing_at_first_and_can_be_learnt(
+    config: DenoiserTraining, tmp_path: Path
+) -> None:
+    _save(UNet(replace(SHAPE, embedding=3)), tmp_path / "first")
+    with pytest.raises(MismatchError, match=r"cells\.deviation is \(3,\), not \(4,\)"):
+        task_of(config)
+    task = task_of(replace(config, appended=1))
+    _, first = load_denoiser(tmp_path / "first")
+    x, label, condition = torch.randn(2, 2, 8, 8), torch.tensor([0.3, -0.3]), told(torch.ones(2, 2, 2))
+    shorter = replace(condition, cells=condition.cells[..., :3])
+    with torch.no_grad():
+        torch.testing.assert_close(task.module(x, label, condition), first(x, label, shorter))
+    task.module(x, label, condition).sum().backward()
+    assert task.module.cells.layers[0].weight.grad[:, -1].abs().max() > 0  # type: ignore[index, union-attr]
+
+
+def test_how_many_it_was_not_told_is_some_of_an_embedding(config: DenoiserTraining) -> None:
+    with pytest.raises(InputError, match="some of the 4 values"):
+        replace(config, appended=4)
+    with pytest.raises(InputError, match="there is no `initial`"):
+        replace(config, initial=None, appended=1)

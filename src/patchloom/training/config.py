@@ -128,11 +128,13 @@ class DenoiserTraining:
     dropped: float = 0.1  # share of samples that see no condition
     initial: str | None = None  # folder of a denoiser whose weights a new run starts from
     fresh: tuple[str, ...] = ()  # beginnings of the names of tensors that do not come from it, as in `cells.`
+    appended: int = 0  # values at the end of embeddings that it was not told
     seed: int = 0
     upkeep: Upkeep = field(default_factory=Upkeep)
 
     def __post_init__(self) -> None:
         _check_positive(self, "window", "sigma_deviation")
+        _check_appended(self.appended, self.shape.embedding, self.initial)
         _check_share("dropped", self.dropped)
         if not self.strides or min(self.strides) < 1:
             raise InputError(f"`strides` are one or more whole numbers from 1 on, not {self.strides}")
@@ -165,6 +167,13 @@ class EncoderTraining:
             raise InputError(f"`projection` is one or more widths from 1 on, not {self.projection}")
         if self.optimisation.batch < 2:
             raise InputError("an encoder learns by holding places against one another: `batch` must be 2 or more")
+
+
+def _check_appended(appended: int, embedding: int, initial: str | None) -> None:
+    if appended and initial is None:
+        raise InputError("`appended` counts values that `initial` was not told, but there is no `initial`")
+    if not 0 <= appended < embedding:
+        raise InputError(f"`appended` counts some of the {embedding} values of an embedding, not {appended}")
 
 
 Training = AutoencoderTraining | DenoiserTraining | EncoderTraining

@@ -25,7 +25,7 @@ from patchloom.networks.unet import UNet
 from patchloom.training.config import DenoiserTraining
 from patchloom.training.draws import Draws
 from patchloom.training.ema import channels_last
-from patchloom.training.initial import start_from
+from patchloom.training.initial import lengthened, start_from
 from patchloom.training.windows import Windows
 
 _JUDGED = 64  # validation windows whose loss is taken
@@ -67,14 +67,20 @@ class DenoiserTask:
         return network
 
     def _start(self, network: UNet, folder: Path) -> None:
-        """Start from another denoiser: its answer to an embedding too, unless `fresh` takes out the constants."""
+        """Start from another denoiser: its answer to an embedding too, unless `fresh` takes out the constants.
+
+        Values of embeddings that it was not told are `appended`: they say nothing at first.
+        """
         first, weights = load_denoiser(folder)
         if first.parametrisation != self.config.parametrisation:
             raise MismatchError(
                 f"`{folder}` was trained as {first.parametrisation}, but this config asks for "
                 f"{self.config.parametrisation}"
             )
-        start_from(network, weights.state_dict(), f"`{folder}`", self.config.fresh)
+        found: Mapping[str, Tensor] = weights.state_dict()
+        if self.config.appended:
+            found = lengthened(found, network.state_dict(), self.config.appended)
+        start_from(network, found, f"`{folder}`", self.config.fresh)
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from patchloom.errors import InputError, MismatchError
 
+_FIRST = "cells.layers.0.weight"  # (width, embedding)
+_LOUDER = 8
 _NAMED = 8  # tensors that a message lists before it counts the rest
 
 
@@ -29,6 +32,22 @@ def start_from(module: nn.Module, found: Mapping[str, Tensor], where: str, fresh
             "the names of those tensors begin that are not to come from `initial`"
         )
     module.load_state_dict(_without(found, fresh), strict=False)  # what is not there was named in `fresh`
+
+
+def lengthened(found: Mapping[str, Tensor], own: Mapping[str, Tensor], appended: int) -> dict[str, Tensor]:
+    """The tensors of a denoiser as one has them that is told `appended` values more at the end of each embedding.
+
+    The values begin without weight, and `own`, a new network for such embeddings, gives the constants that standardise
+    them. Their spread is then made `_LOUDER`: a few among a thousand would be heard late.
+    """
+    mean, deviation = (own[f"cells.{name}"][-appended:] for name in ("mean", "deviation"))
+    weight = found[_FIRST]
+    longer = {
+        "cells.mean": torch.cat([found["cells.mean"], mean]),
+        "cells.deviation": torch.cat([found["cells.deviation"], deviation / _LOUDER]),
+        _FIRST: torch.cat([weight, weight.new_zeros(len(weight), appended)], dim=1),
+    }
+    return {**found, **longer}
 
 
 def _faults(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterable[str]:

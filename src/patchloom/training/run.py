@@ -100,7 +100,7 @@ def _task(config: Training, dataset: Dataset, machine: loop.Machine, resume: boo
 def _begun(config: DenoiserTraining, resume: bool) -> DenoiserTraining:
     """The config without the weights to start from where a checkpoint has the say: they may be gone by then."""
     goes_on = resume and (Path(config.output) / checkpoint.NAME).exists()
-    return replace(config, initial=None, fresh=()) if goes_on else config
+    return replace(config, initial=None, fresh=(), appended=0) if goes_on else config
 
 
 def identity(config: Training, dataset: Dataset) -> Identity:
