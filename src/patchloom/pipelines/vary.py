@@ -14,31 +14,20 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from patchloom.datasets.dataset import NAME as DATASET
-from patchloom.datasets.dataset import Dataset, Plot, Split, check_splits, open_dataset
-from patchloom.datasets.manifest import Entry, read_manifest
-from patchloom.encoders.slide import embed_slide
+from patchloom.datasets.dataset import Split
 from patchloom.errors import InputError, MismatchError, MissingError
-from patchloom.fields.field import ArrayField, Cropped
-from patchloom.geometry import Frame
+from patchloom.fields.field import Cropped
 from patchloom.loom.decode import BATCH
 from patchloom.loom.memory import Sparing
 from patchloom.loom.orders import weave_canvas
-from patchloom.pipelines.conditioning import CellScene
 from patchloom.pipelines.decoding import decoded, tiles_of
 from patchloom.pipelines.margin import margin_of
+from patchloom.pipelines.originals import Original, Seen, originals_of
 from patchloom.pipelines.pipeline import Pipeline
 from patchloom.pipelines.planning import run_of
-from patchloom.pipelines.reconstruct import latents_of
-from patchloom.pipelines.reference import is_same
 from patchloom.pipelines.settings import Settings, settled
 from patchloom.pyramids.image import write_image
 from patchloom.pyramids.read import read_provenance
-from patchloom.rasters.opening import open_raster
-from patchloom.rasters.rescaled import Rescaled
 
 TABLE = "variations.csv"
 _SIDE_BYTES = 8  # of the hash that is a seed
@@ -77,39 +66,6 @@ class Varied:
     skipped: tuple[Skipped, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What the pipeline sees of a real image: what its embeddings say of every place, and its latents."""
-
-    scene: CellScene[Any]
-    frame: Frame  # in latents, with the margin
-    margin: int  # latents around the image
-    image: ArrayField | None  # None where variations begin at noise alone
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """The embeddings over and around an image, in its pixels."""
-
-    embeddings: NDArray[np.floating[Any]]  # (rows, cols, dim)
-    valid: NDArray[np.bool_]
-    origin_px: tuple[float, float]  # y, x of the centre of the first cell
-    stride_px: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Original:
-    """A real image; `seen` opens it, with its pixels where it is told so."""
-
-    name: str  # of its files
-    source: str
-    group: str
-    split: Split
-    licence: str
-    label: str
-    seen: Callable[[bool], _Seen]
-
-
 def vary(
     pipeline: Pipeline,
     originals: Path,
@@ -133,7 +89,7 @@ def vary(
     if count < 1:
         raise InputError(f"each image is varied at least once, not {count} times")
     settings = settled(pipeline, settings or Settings())
-    chosen = [one for one in _originals(pipeline, originals, split) if one.label or not labelled]
+    chosen = [one for one in originals_of(pipeline, originals, split) if one.label or not labelled]
     if not chosen:
         raise InputError(f"`{originals}` holds no {'labelled ' if labelled else ''}image of split `{split}`")
     (out / "images").mkdir(parents=True, exist_ok=True)
@@ -152,87 +108,10 @@ def vary(
     return Varied(tuple(made), tuple(skipped))
 
 
-def _originals(pipeline: Pipeline, path: Path, split: Split) -> Iterator[_Original]:
-    if (path / DATASET).is_file():
-        dataset = open_dataset(path)
-        _check_dataset(pipeline, dataset)
-        yield from (_of_plot(pipeline, dataset, plot) for plot in dataset.plots(split))
-        return
-    if path.suffix.lower() != ".csv":
-        raise InputError(f"`{path}` is neither a dataset of `patchloom prepare` nor a CSV table of images")
-    entries = read_manifest(path)
-    check_splits(tuple(_stub(entry) for entry in entries))
-    yield from (_of_entry(pipeline, entry) for entry in entries if entry.split == split)
-
-
-def _check_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
-    record, own = dataset.record, pipeline.record
-    known = record.encoder is not None and is_same(own.encoder, record.encoder)
-    if not known or record.patch_px != own.condition.cell_px or 0 not in record.views:
-        name = record.encoder.name if record.encoder else "no encoder"
-        raise MismatchError(
-            f"dataset `{dataset.folder}` holds cells of {record.patch_px} px in {name}, pipeline `{own.name}` reads "
-            f"cells of {own.condition.cell_px} px in {own.encoder.name}; prepare it again with --encoder "
-            f"{own.encoder.name} --patch {own.condition.cell_px}, or name the table of its images"
-        )
-    if not dataset.pixel_size.agrees(pipeline.pixel_size):
-        raise MismatchError(
-            f"dataset `{dataset.folder}` has pixels of {dataset.pixel_size}, pipeline `{own.name}` of {own.pixel_size}"
-        )
-
-
-def _of_plot(pipeline: Pipeline, dataset: Dataset, plot: Plot) -> _Original:
-    def seen(with_pixels: bool) -> _Seen:
-        cells, valid, origin = dataset.tensors(plot, ["cells.0", "valid.0", "origin.0"])
-        pixels = dataset.tensors(plot, ["pixels"])[0].permute(2, 0, 1).numpy() if with_pixels else None
-        place = float(origin[0]), float(origin[1])
-        lattice = _Cells(cells.numpy(), valid.numpy(), place, dataset.record.stride_px)
-        return _seen(pipeline, lattice, plot.box[2:], pixels)
-
-    return _Original(plot.name, plot.source, plot.group, plot.split, plot.licence, plot.label, seen)
-
-
-def _of_entry(pipeline: Pipeline, entry: Entry) -> _Original:
-    def seen(with_pixels: bool) -> _Seen:
-        condition = pipeline.record.condition
-        grid = embed_slide(
-            entry.path,
-            pipeline.encoder(),
-            pixel_size=pipeline.pixel_size,
-            slide_pixel_size=entry.pixel_size,
-            cell_px=condition.cell_px,
-            stride_px=min(condition.strides_px),
-        )
-        lattice = _Cells(grid.embeddings, grid.valid, (grid.cell_px / 2, grid.cell_px / 2), grid.stride_px)
-        return _seen(pipeline, lattice, grid.canvas, _pixels(pipeline, entry) if with_pixels else None)
-
-    return _Original(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, seen)
-
-
-def _pixels(pipeline: Pipeline, entry: Entry) -> NDArray[np.uint8]:
-    with open_raster(entry.path, entry.pixel_size) as raster:
-        slide = Rescaled(raster, pipeline.pixel_size)
-        return slide.read(slide.frame.box)
-
-
-def _seen(pipeline: Pipeline, cells: _Cells, size_px: tuple[int, ...], pixels: NDArray[np.uint8] | None) -> _Seen:
-    factor, margin = pipeline.record.factor, margin_of(pipeline)
-    y, x = (place / factor + margin for place in cells.origin_px)
-    step = cells.stride_px / factor
-    scene = pipeline.told.over(cells.embeddings, cells.valid, (y, x), (step, step))
-    height, width = (side // factor for side in size_px)
-    frame = Frame(height + 2 * margin, width + 2 * margin, pipeline.record.channels, "float32")
-    if pixels is None:
-        return _Seen(scene, frame, margin, None)
-    whole, around = pixels[:, : height * factor, : width * factor], (margin * factor, margin * factor)
-    mirrored = np.pad(whole, ((0, 0), around, around), mode="symmetric")
-    return _Seen(scene, frame, margin, ArrayField(latents_of(pipeline, ArrayField(mirrored))))
-
-
 def _variations(
-    pipeline: Pipeline, original: _Original, count: int, out: Path, settings: Settings
+    pipeline: Pipeline, original: Original, count: int, out: Path, settings: Settings
 ) -> Iterator[Variation]:
-    seen: _Seen | None = None
+    seen: Seen | None = None
     for number in range(count):
         file = f"images/{original.name}-{number:03d}.png"
         seeded = replace(settings, seed=seed_of(settings.seed, original.name, number))
@@ -259,7 +138,7 @@ def seed_of(seed: int, name: str, number: int) -> int:
     return int.from_bytes(sha256(f"{seed}/{name}/{number}".encode()).digest()[:_SIDE_BYTES]) >> 1
 
 
-def _block(pipeline: Pipeline, original: _Original, settings: Settings) -> dict[str, Any]:
+def _block(pipeline: Pipeline, original: Original, settings: Settings) -> dict[str, Any]:
     return {
         "synthetic": True,
         "pipeline": pipeline.identity,
@@ -292,7 +171,7 @@ def _as_read(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _make(pipeline: Pipeline, seen: _Seen, path: Path, settings: Settings, block: dict[str, Any]) -> None:
+def _make(pipeline: Pipeline, seen: Seen, path: Path, settings: Settings, block: dict[str, Any]) -> None:
     run = run_of(pipeline, seen.scene, seen.frame, settings, seen.image)
     windows = max(len(lattice) for lattice in run.lattices)
     # Batches have one size and are filled up: a picture of one window would pay for a whole batch of them.
@@ -311,7 +190,3 @@ def _write_table(rows: list[Variation], path: Path) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text.getvalue(), encoding="utf-8")
     part.replace(path)
-
-
-def _stub(entry: Entry) -> Plot:
-    return Plot(entry.key, entry.name, entry.group, entry.split, entry.licence, entry.label, (0, 0, 0, 0), 0.0)
