@@ -96,6 +96,14 @@ def test_rescale_restores_each_window_s_deviation_and_keeps_its_colours() -> Non
     torch.testing.assert_close(alone[0], full[0])  # no other window has a say
 
 
+def test_what_lies_far_away_has_no_say_in_the_rescale() -> None:
+    x, sigma = torch.randn(1, 3, 8, 96, generator=torch.Generator().manual_seed(0)), level(1.0)
+    other = torch.cat([x[..., :48], 9 + 5 * x[..., 48:]], dim=-1)
+    one, two = (guided(DENOISER, 6.0, rescale=1.0)(each, sigma, Means.of(1.0)) for each in (x, other))
+    assert torch.equal(one[..., :16], two[..., :16])
+    assert not torch.equal(one[..., 40:48], two[..., 40:48])
+
+
 def test_thresholding_limits_windows_one_by_one() -> None:
     D = torch.stack([torch.linspace(-2, 2, 48).reshape(3, 4, 4), torch.linspace(-9, 9, 48).reshape(3, 4, 4)])
     limited = thresholded(lambda x, sigma, condition: x, quantile=0.9, bound=3.0)(D, level(1, 1), None)

@@ -1,7 +1,8 @@
 """Guidance: denoisers around denoisers. Each takes a denoiser and gives one back; scale 1 (or strength 0) is off.
 
-Every statistic is of one window, before a core is cut from it. Gradients are taken under no_grad or inference_mode as
-well, but torch keeps no inference tensor for a backward pass: make weights and conditions outside of inference_mode.
+Every statistic is of one window or a part of it, before a core is cut from it. Gradients are taken under no_grad or
+inference_mode as well, but torch keeps no inference tensor for a backward pass: make weights and conditions outside of
+inference_mode.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from patchloom.diffusion.condition import Condition
 from patchloom.diffusion.denoiser import Denoiser
@@ -22,6 +24,8 @@ K = TypeVar("K", bound=Condition)
 Interval: TypeAlias = tuple[float, float]
 """Noise levels (low, high): guidance acts where low < sigma <= high (Kynkäänniemi et al. 2024)."""
 
+_NEAR = 16  # latents on each side: what is around one is about as large as what a network learns from
+
 
 def guided(
     denoiser: Denoiser[K], scale: float, *, interval: Interval | None = None, rescale: float = 0.0
@@ -29,8 +33,8 @@ def guided(
     """Classifier-free guidance (Ho & Salimans 2022): D = D_null + scale * (D_cond - D_null).
 
     Both branches run in one batch, condition first. Outside the interval, and with scale 1, the null branch is not
-    asked. `rescale` is phi of Lin et al. (2024), section 3.4, on D: 0 is off, 1 gives each window D_cond's deviation.
-    Channels are scaled about their means in the window, which stay: scaled too, every colour would fade to the average.
+    asked. `rescale` is phi of Lin et al. (2024), section 3.4, on D: 0 is off, 1 gives D_cond's deviation around each
+    latent. Channels are scaled about their means there, which stay: scaled too, every colour would fade to the average.
     """
     check(scale, interval, rescale)
     if scale == 1:
@@ -175,24 +179,30 @@ def branches(denoiser: Denoiser[K], x: Tensor, sigma: Tensor, condition: K) -> t
 
 
 def away(D: Tensor, worse: Tensor, scale: float, rescale: float) -> Tensor:
-    """D led away from a worse estimate, and by a share of `rescale` back to D's own deviation, window by window."""
+    """D led away from a worse estimate, and by a share of `rescale` back to D's own deviation about each latent.
+
+    Lin et al. measure the deviation of a whole image, as large as what a network learnt from. Here a window may hold a
+    wood, a river and a town: measured together, each would be drawn towards the grey between them.
+    """
     led = worse + scale * (D - worse)
     if rescale == 0:
         return led
-    mean = _means(led)
-    wanted, found = _deviation(D - _means(D)), _deviation(led - mean)
+    mean = _around(led.float())
+    wanted, found = _deviation(D.float(), _around(D.float())), _deviation(led.float(), mean)
     factor = torch.where(found > 0, wanted / found, 1.0)
-    return mean + _column(1 - rescale + rescale * factor) * (led - mean)
+    return (mean + (1 - rescale + rescale * factor) * (led.float() - mean)).to(D.dtype)
 
 
-def _means(D: Tensor) -> Tensor:
-    """Of each window's channels (b, c, 1, 1). Rows first: a sum of a million values hangs on the number of threads."""
-    return D.float().mean(3).mean(2)[:, :, None, None].to(D.dtype)
+def _around(planes: Tensor) -> Tensor:
+    """The mean of the latents around each one that a window has, of every channel (b, c, h, w)."""
+    for size, room in (((2 * _NEAR + 1, 1), (_NEAR, 0)), ((1, 2 * _NEAR + 1), (0, _NEAR))):
+        planes = functional.avg_pool2d(planes, size, 1, room, count_include_pad=False)
+    return planes
 
 
-def _deviation(centred: Tensor) -> Tensor:
-    """Of each window (b,), rows first, of values about their means."""
-    return centred.float().square().mean(3).flatten(1).mean(1).sqrt().to(centred.dtype)
+def _deviation(planes: Tensor, mean: Tensor) -> Tensor:
+    """Around each latent, of all channels about their means: (b, 1, h, w)."""
+    return _around((planes - mean).square().mean(1, keepdim=True)).sqrt()
 
 
 def _column(values: Tensor) -> Tensor:
