@@ -2,7 +2,7 @@
 
 Networks trained on photographs learn not to mind colour, so little of a section's stain, or of a field's green, is in
 what they say, and a generator conditioned on it has to guess: it paints what is usual. Mean and deviation of each
-channel are cheap, and one can ask for others than a reference has.
+channel say enough.
 """
 
 from __future__ import annotations
