@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,41 +19,91 @@ if TYPE_CHECKING:  # torch
     import torch
 
     from patchloom.encoders.encoder import Encoder
-    from patchloom.pipelines.record import PipelineRecord
 
 CELL_PX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Which cells are cut, and who encodes them: told one by one, or by a pipeline."""
+
+    pipeline: str | None
+    pixel_size: PixelSize | None
+    cell_px: int | None
+    stride_px: int | None
+    encoder: str | None
+
+    def settled(self) -> Cells:
+        """With what the pipeline needs; a usage error where another option says the same thing otherwise."""
+        from patchloom.pipelines.pipeline import read_record
+        from patchloom.pipelines.presets import find_pipeline
+
+        if self.pipeline is None:
+            return self
+        if (self.pixel_size, self.cell_px, self.encoder) != (None, None, None):
+            raise click.UsageError(
+                "--pipeline says which pixel size, patch and encoder to take; leave out --pixel-size, --patch and "
+                "--encoder. How long the slide's own pixels are is told by --slide-pixel-size"
+            )
+        record = read_record(find_pipeline(self.pipeline))
+        return replace(
+            self,
+            pixel_size=PixelSize.parse(record.pixel_size),
+            cell_px=record.condition.cell_px,
+            stride_px=self.stride_px or min(record.condition.strides_px),
+        )
+
+    def network(self, device: torch.device, dtype: torch.dtype) -> Encoder:
+        """The encoder, loaded."""
+        from patchloom.encoders.registry import DEFAULT, load_encoder
+        from patchloom.pipelines.pipeline import read_record
+        from patchloom.pipelines.presets import find_pipeline
+        from patchloom.pipelines.reference import encoder_of
+
+        if self.pipeline is None:
+            return load_encoder(self.encoder or DEFAULT, device, dtype)
+        folder = find_pipeline(self.pipeline)
+        return encoder_of(read_record(folder), folder, device, dtype)
+
+
+cells = options.gathered(
+    Cells,
+    "cells",
+    click.option(
+        "--pipeline",
+        metavar="NAME",
+        help="Cut cells as this pipeline, a folder or one that comes with Patchloom, needs them: its patch, pixel size "
+        "and encoder.",
+    ),
+    options.pixel_size(
+        "The pixel size at which cells are cut, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's "
+        "own."
+    ),
+    click.option(
+        "--patch", "cell_px", metavar="PX", type=options.Whole(1), help=f"Side of a cell in px; default: {CELL_PX}."
+    ),
+    click.option(
+        "--stride",
+        "stride_px",
+        metavar="PX",
+        type=options.Whole(1),
+        help="From one cell to the next in px; default: a patch, or the pipeline's own.",
+    ),
+    click.option(
+        "--encoder",
+        metavar="NAME|FOLDER",
+        help="The encoder: a name, as `patchloom doctor` lists them, or a folder; with +colour behind it it also says "
+        "colours; default: efficientnet-lite0.",
+    ),
+)
 
 
 @click.command()
 @click.argument("slide", type=options.FILE)
 @options.output("The grid to write, such as slide.grid.")
-@click.option(
-    "--pipeline",
-    metavar="NAME",
-    help="Cut cells as this pipeline, a folder or one that comes with Patchloom, needs them: its patch, pixel size and "
-    "encoder.",
-)
-@options.pixel_size(
-    "The pixel size at which cells are cut, as in 0.5um, 0.3m or 20x (an objective power); default: the slide's own."
-)
+@cells
 @options.slide_pixel_size
 @options.region
-@click.option(
-    "--patch", "cell_px", metavar="PX", type=options.Whole(1), help=f"Side of a cell in px; default: {CELL_PX}."
-)
-@click.option(
-    "--stride",
-    "stride_px",
-    metavar="PX",
-    type=options.Whole(1),
-    help="From one cell to the next in px; default: a patch, or the pipeline's own.",
-)
-@click.option(
-    "--encoder",
-    metavar="NAME|FOLDER",
-    help="The encoder: a name, as `patchloom doctor` lists them, or a folder; with +colour behind it it also says "
-    "colours; default: efficientnet-lite0.",
-)
 @click.option(
     "--valid",
     "mode",
@@ -72,13 +123,9 @@ def embed(
     slide: Path,
     *,
     output: Path,
-    pipeline: str | None,
-    pixel_size: PixelSize | None,
+    cells: Cells,
     slide_pixel_size: PixelSize | None,
     region: Box | None,
-    cell_px: int | None,
-    stride_px: int | None,
-    encoder: str | None,
     mode: Mode,
     min_valid: float,
     batch: int,
@@ -100,20 +147,17 @@ def embed(
     from patchloom.machine import choose_device, choose_dtype
 
     place = choose_device(device)
-    record = _record(pipeline, pixel_size, cell_px, encoder)
-    network = _encoder(pipeline, encoder, place, choose_dtype(dtype, place))
+    cells = cells.settled()
+    network = cells.network(place, choose_dtype(dtype, place))
     note(() if slide_pixel_size else doubts(slide))
-    if record is not None:
-        pixel_size, cell_px = PixelSize.parse(record.pixel_size), record.condition.cell_px
-        stride_px = stride_px or min(record.condition.strides_px)
     with progress() as bar:
         grid = embed_slide(
             slide,
             network,
-            pixel_size=pixel_size,
+            pixel_size=cells.pixel_size,
             slide_pixel_size=slide_pixel_size,
-            cell_px=cell_px or CELL_PX,
-            stride_px=stride_px,
+            cell_px=cells.cell_px or CELL_PX,
+            stride_px=cells.stride_px,
             region=region,
             mode=mode,
             min_valid=min_valid,
@@ -122,32 +166,3 @@ def embed(
         )
     write_grid(grid, output)
     emit({"path": str(output), **describe(output)}, as_json)
-
-
-def _encoder(pipeline: str | None, name: str | None, device: torch.device, dtype: torch.dtype) -> Encoder:
-    from patchloom.encoders.registry import DEFAULT, load_encoder
-    from patchloom.pipelines.pipeline import read_record
-    from patchloom.pipelines.presets import find_pipeline
-    from patchloom.pipelines.reference import encoder_of
-
-    if pipeline is None:
-        return load_encoder(name or DEFAULT, device, dtype)
-    folder = find_pipeline(pipeline)
-    return encoder_of(read_record(folder), folder, device, dtype)
-
-
-def _record(
-    pipeline: str | None, pixel_size: PixelSize | None, cell_px: int | None, encoder: str | None
-) -> PipelineRecord | None:
-    """What the named pipeline needs; a usage error where another option says the same thing otherwise."""
-    from patchloom.pipelines.pipeline import read_record
-    from patchloom.pipelines.presets import find_pipeline
-
-    if pipeline is None:
-        return None
-    if (pixel_size, cell_px, encoder) != (None, None, None):
-        raise click.UsageError(
-            "--pipeline says which pixel size, patch and encoder to take; leave out --pixel-size, --patch and "
-            "--encoder. How long the slide's own pixels are is told by --slide-pixel-size"
-        )
-    return read_record(find_pipeline(pipeline))

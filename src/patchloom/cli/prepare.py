@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,46 +19,91 @@ if TYPE_CHECKING:  # torch
 
     from patchloom.datasets.cutting import Models
     from patchloom.datasets.dataset import Dataset
+    from patchloom.datasets.prepare import Preparation
     from patchloom.datasets.stain import Colours
 
 _SHARE = options.Number(0, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How slides are cut and laid; `Preparation` is made of it."""
+
+    pixel_size: PixelSize
+    patch_px: int
+    stride_px: int
+    plot_px: int
+    background: float
+    min_valid: float
+    views: int
+    recolour: Colours | None
+    recolour_strength: float
+
+    def preparation(self) -> Preparation:
+        """What a dataset is told."""
+        from patchloom.datasets.prepare import Preparation
+        from patchloom.datasets.stain import Recolouring
+
+        return Preparation(
+            str(self.pixel_size),
+            self.patch_px,
+            self.stride_px,
+            self.plot_px,
+            self.background,
+            self.min_valid,
+            tuple(range(self.views)),
+            Recolouring(self.recolour, self.recolour_strength) if self.recolour else None,
+        )
+
+
+cutting = options.gathered(
+    Cutting,
+    "cutting",
+    options.pixel_size(
+        "The pixel size of the dataset, to which slides are resampled: 0.5um, 0.3m or 20x (an objective power).",
+        default="0.5um",
+    ),
+    click.option(
+        "--patch", "patch_px", type=options.Whole(1), default=256, show_default=True, help="Side of a cell in px."
+    ),
+    click.option(
+        "--stride", "stride_px", type=options.Whole(1), default=128, show_default=True, help="Between cells, in px."
+    ),
+    click.option(
+        "--plot", "plot_px", type=options.Whole(1), default=2048, show_default=True, help="Longest side of a plot."
+    ),
+    click.option(
+        "--background",
+        type=_SHARE,
+        default=0.1,
+        show_default=True,
+        help="Share of the plots without tissue that is kept.",
+    ),
+    click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell."),
+    click.option(
+        "--views", type=options.Whole(1, 8), default=8, show_default=True, help="How many flips and rotations."
+    ),
+    click.option(
+        "--recolour",
+        type=click.Choice(["stain", "rgb"]),
+        help="Give the mirrored views (with --views 8) colours drawn anew: as other stains of haematoxylin and eosin, "
+        "or as another camera and light.",
+    ),
+    click.option(
+        "--recolour-strength",
+        type=options.Number(0, 1, min_open=True),
+        default=0.2,
+        show_default=True,
+        help="Deviation of the logarithm of a stain's amount or a channel's gain.",
+    ),
+)
+
+
 @click.command()
 @click.argument("slides", type=options.FILE, nargs=-1, required=True)
 @options.output("The dataset's folder; the same command goes on with one that is not finished.", "folder")
-@options.pixel_size(
-    "The pixel size of the dataset, to which slides are resampled: 0.5um, 0.3m or 20x (an objective power).",
-    default="0.5um",
-)
+@cutting
 @options.slide_pixel_size
-@click.option(
-    "--patch", "patch_px", type=options.Whole(1), default=256, show_default=True, help="Side of a cell in px."
-)
-@click.option(
-    "--stride", "stride_px", type=options.Whole(1), default=128, show_default=True, help="Between cells, in px."
-)
-@click.option(
-    "--plot", "plot_px", type=options.Whole(1), default=2048, show_default=True, help="Longest side of a plot."
-)
-@click.option(
-    "--background", type=_SHARE, default=0.1, show_default=True, help="Share of the plots without tissue that is kept."
-)
-@click.option("--min-valid", type=_SHARE, default=0.25, show_default=True, help="The least valid share of a cell.")
-@click.option("--views", type=options.Whole(1, 8), default=8, show_default=True, help="How many flips and rotations.")
-@click.option(
-    "--recolour",
-    type=click.Choice(["stain", "rgb"]),
-    help="Give the mirrored views (with --views 8) colours drawn anew: as other stains of haematoxylin and eosin, or "
-    "as another camera and light.",
-)
-@click.option(
-    "--recolour-strength",
-    type=options.Number(0, 1, min_open=True),
-    default=0.2,
-    show_default=True,
-    help="Deviation of the logarithm of a stain's amount or a channel's gain.",
-)
 @click.option("--val", type=_SHARE, default=0.1, show_default=True, help="Share for validation, where no table says.")
 @click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share for the test, where no table says.")
 @click.option(
@@ -76,16 +122,8 @@ def prepare(
     slides: tuple[Path, ...],
     *,
     output: Path,
-    pixel_size: PixelSize,
+    cutting: Cutting,
     slide_pixel_size: PixelSize | None,
-    patch_px: int,
-    stride_px: int,
-    plot_px: int,
-    background: float,
-    min_valid: float,
-    views: int,
-    recolour: Colours | None,
-    recolour_strength: float,
     val: float,
     test: float,
     encoder: str,
@@ -102,14 +140,9 @@ def prepare(
     under `torchrun -m patchloom prepare` too.
     """
     from patchloom.datasets.manifest import Shares, entries_of
-    from patchloom.datasets.prepare import Preparation
     from patchloom.datasets.prepare import prepare as make
-    from patchloom.datasets.stain import Recolouring
     from patchloom.machine import choose_device, choose_dtype
 
-    laid = tuple(range(views))
-    colours = Recolouring(recolour, recolour_strength) if recolour else None
-    preparation = Preparation(str(pixel_size), patch_px, stride_px, plot_px, background, min_valid, laid, colours)
     place = choose_device(device)
     models = _models(encoder, autoencoder, place, choose_dtype(dtype, place))
     entries = entries_of(slides, Shares(val, test), slide_pixel_size)
@@ -118,7 +151,7 @@ def prepare(
         made = make(
             entries,
             output,
-            preparation,
+            cutting.preparation(),
             models,
             lambda what, done, total: bars[what](done, total) if bars else None,
             device=place,
